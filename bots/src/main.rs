@@ -1,0 +1,2 @@
+//! The bots of this installation.
+fn main() {}
