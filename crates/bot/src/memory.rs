@@ -1,0 +1,101 @@
+//! A bot's own memory: keys with JSON values, kept by the store. What a handler writes is committed
+//! with its messages, and only if no other run of the same bot wrote the same key meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::bot::Result;
+use crate::name::{BotName, WidgetName};
+
+/// Where memory is read from; the engine implements it over the store.
+#[async_trait]
+pub trait MemoryReader: Send + Sync {
+    /// The value of a key and its version; `None` if the key was never written or was removed.
+    async fn remembered(
+        &self,
+        bot: &BotName,
+        widget: &WidgetName,
+        key: &str,
+    ) -> Result<Option<(Value, i64)>>;
+}
+
+/// A write that the handler wants: the new value (`None` removes the key), and the version that
+/// it was based on (`None`: the key did not exist or was not read).
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryWrite {
+    /// The key.
+    pub key: String,
+    /// The new value.
+    pub value: Option<Value>,
+    /// What the handler saw when it read the key; `None` if it did not read it.
+    pub based_on: Option<Seen>,
+}
+
+/// What a handler saw when it read a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The key did not exist.
+    Absent,
+    /// The key had this version.
+    Version(i64),
+}
+
+/// The memory of one bot for one widget.
+pub struct Memory {
+    bot: BotName,
+    widget: WidgetName,
+    reader: Arc<dyn MemoryReader>,
+    seen: BTreeMap<String, Seen>,
+    writes: BTreeMap<String, Option<Value>>,
+}
+
+impl Memory {
+    pub(crate) fn new(bot: BotName, widget: WidgetName, reader: Arc<dyn MemoryReader>) -> Self {
+        Self { bot, widget, reader, seen: BTreeMap::new(), writes: BTreeMap::new() }
+    }
+
+    /// The value of a key, with what this handler wrote itself; `None` if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the value is not a `T`.
+    pub async fn get<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
+        if let Some(written) = self.writes.get(key) {
+            return Ok(written.clone().map(serde_json::from_value).transpose()?);
+        }
+        let found = self.reader.remembered(&self.bot, &self.widget, key).await?;
+        let seen = found.as_ref().map_or(Seen::Absent, |(_, version)| Seen::Version(*version));
+        self.seen.insert(key.to_owned(), seen);
+        Ok(found.map(|(value, _)| serde_json::from_value(value)).transpose()?)
+    }
+
+    /// Writes a key. If it was read before and another run wrote it meanwhile, the handler runs
+    /// again.
+    ///
+    /// # Errors
+    /// The value cannot be written as JSON.
+    pub fn set<T: Serialize>(&mut self, key: impl Into<String>, value: &T) -> Result<()> {
+        self.writes.insert(key.into(), Some(serde_json::to_value(value)?));
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: impl Into<String>) {
+        self.writes.insert(key.into(), None);
+    }
+
+    pub(crate) fn into_writes(self) -> Vec<MemoryWrite> {
+        let seen = self.seen;
+        self.writes
+            .into_iter()
+            .map(|(key, value)| {
+                let based_on = seen.get(&key).copied();
+                MemoryWrite { key, value, based_on }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,230 @@
+//! Cron expressions: 5 fields, or 6 with seconds first, read and searched by croner, on a timeline
+//! without zones. What a zone makes of the result is the calendar's business.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+
+/// A cron expression. Day of month and day of week, both restricted, match either.
+#[derive(Clone)]
+pub struct Cron {
+    expression: Arc<str>,
+    pattern: Arc<croner::Cron>,
+    /// Neither hour nor minute has a wildcard or a step.
+    fixed: bool,
+}
+
+/// Why a text is not a cron expression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CronError {
+    message: String,
+    column: usize,
+}
+
+impl CronError {
+    /// Where in the expression, in characters counted from 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        self.column
+    }
+}
+
+const FIELDS: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "day of week"];
+/// No expression that a person writes is longer; a hostile one ends here.
+const MAX_LENGTH: usize = 512;
+/// How many steps are looked at to find the shortest period.
+const PERIOD_STEPS: usize = 64;
+
+impl Cron {
+    /// Whether hour and minute are plain numbers, lists or ranges: such times are moved over a
+    /// clock change, others run in elapsed time.
+    #[must_use]
+    pub fn is_fixed_time(&self) -> bool {
+        self.fixed
+    }
+
+    /// The first match at or after `civil`, both in seconds since the epoch as if local time were
+    /// UTC; `None` if there is none before the year 5000.
+    pub(crate) fn next_civil(&self, civil: i64) -> Option<i64> {
+        let start = jiff::Timestamp::from_second(civil).ok()?.to_zoned(TimeZone::UTC);
+        let next = self.pattern.find_next_occurrence(&start, true).ok()?;
+        Some(next.timestamp().as_second())
+    }
+
+    pub(crate) fn shortest_period(&self) -> Option<Duration> {
+        // From the start of a leap year: 64 steps see the shape of every usual expression.
+        let mut last = self.next_civil(946_684_800)?;
+        let mut shortest = None;
+        for _ in 0..PERIOD_STEPS {
+            let Some(next) = self.next_civil(last + 1) else { break };
+            let step = next - last;
+            shortest = Some(shortest.map_or(step, |s: i64| s.min(step)));
+            last = next;
+        }
+        shortest.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs)
+    }
+}
+
+impl FromStr for Cron {
+    type Err = CronError;
+    fn from_str(text: &str) -> Result<Self, CronError> {
+        let error = |column: usize, message: String| Err(CronError { message, column });
+        if text.len() > MAX_LENGTH {
+            return error(1, format!("a cron expression has at most {MAX_LENGTH} characters"));
+        }
+        let fields: Vec<(usize, &str)> = fields(text);
+        if fields.first().is_some_and(|(_, field)| field.starts_with('@')) {
+            return error(
+                1,
+                "nicknames such as @daily are not read; write the five fields: \"0 0 * * *\""
+                    .into(),
+            );
+        }
+        if fields.len() != 5 && fields.len() != 6 {
+            return error(
+                1,
+                format!(
+                    "a cron expression has 5 fields (minute hour day-of-month month day-of-week), or 6 with seconds first; this has {}",
+                    fields.len()
+                ),
+            );
+        }
+        let names = &FIELDS[6 - fields.len()..];
+        let parser = parser();
+        // One field at a time first: croner says what is wrong, but not where.
+        for (place, ((column, field), name)) in fields.iter().zip(names).enumerate() {
+            let mut alone = vec!["*"; fields.len()];
+            alone[place] = field;
+            if let Err(cause) = parser.parse(&alone.join(" ")) {
+                let cause = cause.to_string();
+                let cause = cause.rsplit(": ").next().unwrap_or(&cause).trim_end_matches('.');
+                return error(
+                    *column,
+                    format!(
+                        "the {name} field {:?} cannot be read: {}",
+                        field.chars().take(60).collect::<String>(),
+                        cause.chars().take(200).collect::<String>()
+                    ),
+                );
+            }
+        }
+        let joined: Vec<&str> = fields.iter().map(|(_, field)| *field).collect();
+        let joined = joined.join(" ");
+        let pattern = match parser.parse(&joined) {
+            Ok(pattern) => pattern,
+            Err(cause) => return error(1, cause.to_string()),
+        };
+        let clock = &fields[fields.len() - 5..fields.len() - 3];
+        let fixed = clock.iter().all(|(_, field)| !field.contains(['*', '/', '?']));
+        let cron = Self { expression: joined.into(), pattern: Arc::new(pattern), fixed };
+        if cron.next_civil(0).is_none() {
+            return error(
+                fields[fields.len() - 3].0,
+                "the expression fits no date of any year, so it would never fire".into(),
+            );
+        }
+        Ok(cron)
+    }
+}
+
+fn parser() -> CronParser {
+    CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build()
+}
+
+/// The fields with the columns at which they start, counted from 1.
+fn fields(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut column = 1;
+    for part in text.split(char::is_whitespace) {
+        if !part.is_empty() {
+            found.push((column, part));
+        }
+        column += part.chars().count() + 1;
+    }
+    found
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.expression)
+    }
+}
+
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cron({})", self.expression)
+    }
+}
+
+impl PartialEq for Cron {
+    fn eq(&self, other: &Self) -> bool {
+        self.expression == other.expression
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> (usize, String) {
+        let error = text.parse::<Cron>().unwrap_err();
+        (error.column(), error.to_string())
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_its_column() {
+        assert_eq!(error("0 25 * * *").0, 3);
+        assert!(error("0 25 * * *").1.contains("the hour field \"25\""));
+        assert_eq!(error("0  9 * * MON-FRY").0, 10);
+        assert!(error("0 9 * *").1.contains("this has 4"));
+        assert!(error("0 0 0 1 1 * 2027").1.contains("this has 7"));
+        assert!(error("@daily").1.contains("0 0 * * *"));
+    }
+
+    #[test]
+    fn an_expression_that_never_fires_is_refused() {
+        assert!(error("0 0 30 2 *").1.contains("never fire"));
+        assert!("0 0 29 2 *".parse::<Cron>().is_ok());
+    }
+
+    #[test]
+    fn sunday_is_zero_and_seven() {
+        let at = |text: &str| text.parse::<Cron>().unwrap().next_civil(1_774_828_800);
+        assert_eq!(at("0 0 * * 0"), at("0 0 * * 7"));
+        assert_eq!(at("0 0 * * SUN"), at("0 0 * * 7"));
+    }
+
+    #[test]
+    fn hour_and_minute_decide_whether_a_time_is_fixed() {
+        let fixed = |text: &str| text.parse::<Cron>().unwrap().is_fixed_time();
+        assert!(fixed("30 2 * * *"));
+        assert!(fixed("0 9-17 * * *"));
+        assert!(fixed("*/10 0 9 * * *"));
+        assert!(!fixed("*/15 2 * * *"));
+        assert!(!fixed("0 * * * *"));
+    }
+
+    #[test]
+    fn hostile_expressions_end_in_an_error_or_a_value() {
+        for text in [
+            "",
+            " ",
+            "* * * * * *".repeat(100).as_str(),
+            "0 0 L * *",
+            "0 0 * * 5#9",
+            "0-99999999999 * * * *",
+            "*/0 * * * *",
+            "0 0 31 4,6 *",
+            "é * * * *",
+            "60 * * * *",
+            "5-1 * * * *",
+        ] {
+            let _ = text.parse::<Cron>();
+        }
+    }
+}
