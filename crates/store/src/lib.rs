@@ -1,1 +1,56 @@
-//! (being built)
+#![doc = include_str!("../README.md")]
+
+pub mod error;
+pub mod inbox;
+pub mod ledger;
+pub mod lifecycle;
+pub mod operations;
+pub mod outbox;
+pub mod schedules;
+pub mod snapshots;
+pub mod sqlite;
+
+pub use error::{Error, ErrorKind, Result};
+pub use inbox::{
+    EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,
+    NewEvent, SendLimits,
+};
+pub use ledger::{Ledger, LedgerLine, Line};
+pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
+pub use operations::{
+    CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
+    Tally,
+};
+pub use outbox::{
+    AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
+    DeliveryState, Enqueued, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
+};
+pub use schedules::{
+    AdoptSchedule, Cursor, Expansion, NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome,
+    OccurrenceRecord, Pinned, RangeRecord, Schedules, Target,
+};
+pub use snapshots::{ItemChange, ListKind, PollCommit, SnapshotIndex, Snapshots};
+pub use sqlite::{Bodies, Role, SqliteStore};
+
+/// The durable state of one imbabot: everything that has to survive a kill at any instant.
+///
+/// A verb is one atomic step: it happens as a whole or not at all, and it is on disk when it
+/// returns. No verb spans a request to ImbaChat.
+pub trait Store:
+    Lifecycle + Snapshots + Inbox + Outbox + Schedules + Operations + Ledger + Send + Sync + 'static
+{
+}
+
+impl<T> Store for T where
+    T: Lifecycle
+        + Snapshots
+        + Inbox
+        + Outbox
+        + Schedules
+        + Operations
+        + Ledger
+        + Send
+        + Sync
+        + 'static
+{
+}

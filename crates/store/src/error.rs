@@ -1,0 +1,83 @@
+//! What can go wrong with the store, in words that no driver leaks into.
+
+use std::fmt;
+
+/// The result of a verb.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure it is: what a caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The same verb may succeed later: the database was busy.
+    Retryable,
+    /// No room left on the disk. Nothing was written.
+    Full,
+    /// Writing or reading failed, or the disk refused to say that it wrote. Final for this process.
+    Io,
+    /// The file is damaged or is not an imbabot store.
+    Corrupt,
+    /// The file was written by a newer imbabot.
+    Newer,
+    /// Another process runs on this store.
+    Held {
+        /// Its process id, if it could be read.
+        pid: Option<u32>,
+    },
+    /// A file or folder cannot be used as asked: permissions, owner, path.
+    Unusable,
+    /// The store was closed.
+    Closed,
+    /// A record cannot be read by this build.
+    Undecodable,
+}
+
+/// A failure of the store: its kind, and a sentence without anything secret.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
+    /// Whether the same verb may succeed later in this process.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, ErrorKind::Retryable | ErrorKind::Full)
+    }
+
+    /// The stable code, registered in docs/errors.md.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.kind {
+            ErrorKind::Retryable => "IMB-S-BUSY",
+            ErrorKind::Full => "IMB-S-FULL",
+            ErrorKind::Io => "IMB-S-IO",
+            ErrorKind::Corrupt => "IMB-S-CORRUPT",
+            ErrorKind::Newer => "IMB-S-NEWER",
+            ErrorKind::Held { .. } => "IMB-S-HELD",
+            ErrorKind::Unusable => "IMB-S-UNUSABLE",
+            ErrorKind::Closed => "IMB-S-CLOSED",
+            ErrorKind::Undecodable => "IMB-S-UNDECODABLE",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,51 @@
+//! What happened, in order: a line for each change of a record, appended in the transaction that
+//! made the change. Nothing here is ever rewritten; retention only removes from the far end.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::inbox::EventRecord;
+use crate::lifecycle::IncarnationRecord;
+use crate::operations::OperatorRecord;
+use crate::outbox::{AttemptRecord, DeliveryRecord};
+use crate::schedules::{OccurrenceRecord, RangeRecord};
+
+/// A line of the ledger. As JSON: `{"schema":1,"seq":…,"kind":…, …}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LedgerLine {
+    /// The version of these shapes: 1.
+    pub schema: u32,
+    /// Ascending, never used twice.
+    pub seq: i64,
+    /// The record after the change.
+    #[serde(flatten)]
+    pub line: Line,
+}
+
+/// What a line is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Line {
+    /// A run of the program.
+    Incarnation(IncarnationRecord),
+    /// An occurrence of a schedule.
+    Occurrence(OccurrenceRecord),
+    /// A run of occurrences.
+    Range(RangeRecord),
+    /// A delivery.
+    Delivery(Box<DeliveryRecord>),
+    /// What a bot was told.
+    Event(EventRecord),
+    /// An attempt.
+    Attempt(AttemptRecord),
+    /// An operator's act.
+    Operator(OperatorRecord),
+}
+
+/// Reading the ledger.
+#[async_trait]
+pub trait Ledger {
+    /// The next `limit` lines after `since`, ascending.
+    async fn ledger(&self, since: i64, limit: usize) -> Result<Vec<LedgerLine>>;
+}

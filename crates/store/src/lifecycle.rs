@@ -1,0 +1,70 @@
+//! Starting and stopping on a store: one process in the daemon's role at a time, and what a kill
+//! left behind is told truthfully before anything else happens.
+
+use async_trait::async_trait;
+use imbabot_core::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// One run of a process in the daemon's role. Ascending; it fences what an earlier run claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncarnationId(pub i64);
+
+/// What `begin` found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// The new incarnation.
+    pub incarnation: IncarnationId,
+    /// The run before this one did not end by itself.
+    pub after_crash: bool,
+    /// Deliveries that were being sent and are `unknown` now.
+    pub turned_unknown: u64,
+    /// Events whose handlers were running.
+    pub interrupted_events: u64,
+}
+
+/// An incarnation as the ledger tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncarnationRecord {
+    /// Its id.
+    pub id: IncarnationId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; for one that was killed, when that was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Whether it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<bool>,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// Beginning and ending a run.
+#[async_trait]
+pub trait Lifecycle {
+    /// Begins a run: what was `sending` becomes `unknown`; handlers that were running are to run
+    /// again, one at a time if the last run was killed.
+    async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun>;
+
+    /// Ends a run that finished what it had in flight. Handlers that were stopped get their try
+    /// back.
+    async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()>;
+
+    /// Resolves when another process may have changed the store. It may come for nothing, and it
+    /// may never come (`:memory:`).
+    async fn changed_by_another(&self) -> Result<bool>;
+}
+
+/// When an `unknown` delivery moves on by itself; see [`Next::Unknown`](crate::Next::Unknown).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settle {
+    /// `at_least_once`: how long to wait before an ambiguous attempt is repeated.
+    pub wait: std::time::Duration,
+    /// `at_least_once`: how often it is repeated at most.
+    pub max_resends: u32,
+    /// When `unknown` becomes `dead(unresolved)`.
+    pub unresolved_after: std::time::Duration,
+}

@@ -1,0 +1,157 @@
+//! What operators do and look at: pauses, cancellations, resolutions, counts. Each act is recorded
+//! in the ledger.
+
+use async_trait::async_trait;
+use imbabot_bot::{BotName, DeliveryId, WidgetName};
+use imbabot_core::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::inbox::EventRecord;
+use crate::outbox::{DeliveryRecord, DeliveryState};
+
+/// What is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PauseScope {
+    /// Everything.
+    All,
+    /// One widget: nothing is sent to it.
+    Widget(WidgetName),
+    /// One bot: it is told nothing, and nothing of it is sent.
+    Bot(BotName),
+}
+
+impl std::fmt::Display for PauseScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Widget(name) => write!(f, "widget/{name}"),
+            Self::Bot(name) => write!(f, "bot/{name}"),
+        }
+    }
+}
+
+/// Which deliveries to list; conditions are joined by AND.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// In this state.
+    pub state: Option<DeliveryState>,
+    /// Recorded at or after this instant.
+    pub since: Option<Timestamp>,
+    /// At most so many, the newest.
+    pub limit: Option<usize>,
+}
+
+/// Which deliveries to cancel: only those still queued ever are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CancelFilter {
+    /// These.
+    Ids(Vec<DeliveryId>),
+    /// Those of a bot.
+    Bot(BotName),
+    /// Those of a schedule.
+    Schedule(String),
+    /// Those in a state; only `queued` has any that can be cancelled.
+    State(DeliveryState),
+}
+
+/// What an operator knows about an unknown delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It is there.
+    Delivered,
+    /// It is not, and shall not be.
+    Dead,
+}
+
+/// What became of an operator's retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryVerdict {
+    /// It is queued again.
+    Queued,
+    /// There is no such delivery.
+    Missing,
+    /// Its outcome is unknown: another request may double it.
+    NeedsAcceptance,
+    /// It is in a state from which nothing is retried.
+    NotNow(DeliveryState),
+}
+
+/// An operator's act as the ledger tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    /// What was done.
+    pub verb: String,
+    /// To what.
+    pub target: String,
+    /// How it stood before.
+    pub before: String,
+    /// How it stands now.
+    pub after: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Counts of what the store holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Deliveries by state and reason.
+    pub deliveries: Vec<(DeliveryState, Option<String>, u64)>,
+    /// Deliveries that may have been applied more than once.
+    pub possible_duplicates: u64,
+    /// Events that wait, and those that were poisoned.
+    pub events_waiting: u64,
+    /// Poisoned events by bot.
+    pub events_poisoned: Vec<(BotName, u64)>,
+    /// Occurrences by schedule and outcome.
+    pub occurrences: Vec<(String, String, u64)>,
+}
+
+/// An operator's acts and looks.
+#[async_trait]
+pub trait Operations {
+    /// Pauses or resumes; true if that changed anything.
+    async fn pause(&self, now: Timestamp, scope: &PauseScope, paused: bool) -> Result<bool>;
+
+    /// What is paused now.
+    async fn paused(&self) -> Result<Vec<PauseScope>>;
+
+    /// Lists deliveries, newest first.
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>>;
+
+    /// Cancels what is still queued; the ids that were cancelled.
+    async fn cancel(&self, now: Timestamp, filter: &CancelFilter) -> Result<Vec<DeliveryId>>;
+
+    /// Queues a dead or unknown delivery again.
+    async fn retry(
+        &self,
+        now: Timestamp,
+        id: DeliveryId,
+        accept_duplicate: bool,
+    ) -> Result<RetryVerdict>;
+
+    /// Says what became of an unknown delivery; the state in which it was found, `None` if there
+    /// is none.
+    async fn resolve(
+        &self,
+        now: Timestamp,
+        id: DeliveryId,
+        as_: Resolution,
+    ) -> Result<Option<DeliveryState>>;
+
+    /// Lists entries of the inbox, newest first.
+    async fn events(&self, poisoned_only: bool, limit: usize) -> Result<Vec<EventRecord>>;
+
+    /// Tries a poisoned entry (`e17/greeter`) again; false if there is none.
+    async fn retry_event(&self, now: Timestamp, id: &str) -> Result<bool>;
+
+    /// Counts.
+    async fn tally(&self) -> Result<Tally>;
+
+    /// Deletes what is older than `before` and finished, and no longer needed to tell the same key
+    /// or occurrence again; how many records went.
+    async fn prune(&self, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64>;
+
+    /// Looks whether the store is whole; a sentence if it is not.
+    async fn check_integrity(&self, thorough: bool) -> Result<Option<String>>;
+}

@@ -1,0 +1,144 @@
+//! The store on SQLite: a file for the daemon, `:memory:` for tests, the same SQL in both. One
+//! thread owns the connection that writes and commits in groups; others only read. No request to
+//! ImbaChat is ever made from here.
+
+mod inbox;
+mod journal;
+mod lane;
+mod ledger;
+mod lifecycle;
+mod link;
+mod operations;
+mod outbox;
+mod role;
+mod schedules;
+mod schema;
+mod snapshots;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::error::{Error, ErrorKind, Result};
+use link::Link;
+use role::RoleLock;
+
+/// Whether texts stay in the store after their delivery has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bodies {
+    /// They stay, as long as the record does.
+    #[default]
+    Full,
+    /// Only their hash stays.
+    Hash,
+}
+
+/// In which role a process opens a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The one that polls, dispatches and delivers: one process at a time.
+    Daemon,
+    /// A verb beside it: reads, and adds or changes rows.
+    Visitor,
+}
+
+/// A store in an SQLite database.
+pub struct SqliteStore {
+    link: Link,
+    bodies: Bodies,
+    // Held for its lock; released when the store is dropped or the process dies.
+    _role: Option<RoleLock>,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`; the daemon's role creates it where it is missing.
+    ///
+    /// Files are made with mode 0600 whatever the umask; a file of another user is refused.
+    ///
+    /// # Errors
+    /// `Held` if another process has the daemon's role, `Corrupt` if the file is damaged or no
+    /// store, `Newer` if a newer program wrote it, `Unusable` if it cannot be opened as asked.
+    pub fn open(path: &Path, role: Role, bodies: Bodies) -> Result<Self> {
+        let lock = match role {
+            Role::Daemon => Some(RoleLock::take(path)?),
+            Role::Visitor => None,
+        };
+        role::prepare_file(path, role)?;
+        let mut connection = link::open_writer(path)?;
+        if role == Role::Daemon {
+            check(&connection, "quick_check")?.map_or(Ok(()), |found| {
+                Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("the store {} is damaged: {found}", path.display()),
+                ))
+            })?;
+        }
+        schema::migrate(&mut connection, path, role)?;
+        let link = Link::threads(connection, path)?;
+        Ok(Self { link, bodies, _role: lock })
+    }
+
+    /// Waits up to `patience` for the daemon's role, as `run` does behind a `send`. Asks again
+    /// through `pause` between tries.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn holder(path: &Path) -> Option<u32> {
+        role::holder(path)
+    }
+
+    /// An empty store that lives as long as this value.
+    ///
+    /// # Errors
+    /// SQLite cannot make one.
+    pub fn in_memory(bodies: Bodies) -> Result<Self> {
+        let mut connection = Connection::open_in_memory()?;
+        link::configure(&connection)?;
+        schema::migrate(&mut connection, Path::new(":memory:"), Role::Daemon)?;
+        Ok(Self { link: Link::inline(connection), bodies, _role: None })
+    }
+
+    /// The version of the bundled SQLite.
+    #[must_use]
+    pub fn sqlite_version() -> &'static str {
+        rusqlite::version()
+    }
+}
+
+/// Runs `quick_check` or `integrity_check`; what it found, if anything.
+fn check(connection: &Connection, pragma: &str) -> Result<Option<String>> {
+    let found: String =
+        connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))?;
+    Ok((found != "ok").then_some(found))
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        let kind = match &error {
+            rusqlite::Error::SqliteFailure(cause, _) => match cause.code {
+                Code::DatabaseBusy | Code::DatabaseLocked => ErrorKind::Retryable,
+                Code::DiskFull => ErrorKind::Full,
+                Code::DatabaseCorrupt | Code::NotADatabase => ErrorKind::Corrupt,
+                Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied => ErrorKind::Unusable,
+                _ => ErrorKind::Io,
+            },
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => ErrorKind::Undecodable,
+            _ => ErrorKind::Io,
+        };
+        // Only SQLite's own words: the driver's text can hold values of the statement.
+        let message = match &error {
+            rusqlite::Error::SqliteFailure(cause, text) => {
+                text.clone().unwrap_or_else(|| cause.to_string())
+            }
+            rusqlite::Error::FromSqlConversionFailure(column, _, _) => {
+                format!("a record cannot be read (column {column})")
+            }
+            other => other.to_string().chars().take(200).collect(),
+        };
+        Self::new(kind, format!("the store failed: {message}"))
+    }
+}

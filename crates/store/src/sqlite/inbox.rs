@@ -1,0 +1,596 @@
+//! Entries of the inbox, bots' memory and wakes.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use imbabot_bot::{BotName, MemoryWrite, RoomChange, Seen, WidgetName};
+use imbabot_core::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::journal::{self, count, from_json, instant, parsed, to_json, unreadable};
+use super::outbox::{self, Paused};
+use super::{Bodies, SqliteStore};
+use crate::error::Result;
+use crate::inbox::{
+    EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,
+    NewEvent, SendLimits,
+};
+use crate::outbox::{Born, DeadReason, NewDelivery};
+
+/// ImbaChat's clock counts whole seconds and a row is written a little after its message: within
+/// this much of a message of ours, a touched room was touched by it.
+const OWN: i64 = 2_000_000;
+/// While an attempt is on its way in a room, nobody can say who touched it; ask again after this.
+const WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
+#[async_trait]
+impl Inbox for SqliteStore {
+    async fn adopt_bots(&self, now: Timestamp, bots: &[BotName]) -> Result<()> {
+        let bots = bots.to_vec();
+        self.link
+            .write(move |tx| {
+                tx.execute("UPDATE bot SET present = 0", [])?;
+                for bot in &bots {
+                    tx.execute(
+                        "INSERT INTO bot (name, since, present) VALUES (?1, ?2, 1)
+                         ON CONFLICT (name) DO UPDATE SET present = 1",
+                        params![bot.as_str(), now.as_micros()],
+                    )?;
+                }
+                let orphans: Vec<(String, i64)> = tx
+                    .prepare(
+                        "SELECT bot, event FROM inbox
+                         WHERE state IN ('waiting', 'running')
+                           AND bot NOT IN (SELECT name FROM bot WHERE present = 1)",
+                    )?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect::<rusqlite::Result<_>>()?;
+                for (bot, event) in orphans {
+                    end_entry(tx, now, &bot, event, EventOutcome::Ignored, Some("bot_removed"))?;
+                }
+                tx.execute(
+                    "DELETE FROM wake WHERE bot NOT IN (SELECT name FROM bot WHERE present = 1)",
+                    [],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn claim_events(
+        &self,
+        claim: EventClaim,
+    ) -> Result<(Vec<EventEntry>, Option<Timestamp>)> {
+        self.link.write(move |tx| claim_events(tx, &claim)).await
+    }
+
+    async fn commit_handled(&self, handled: Handled) -> Result<HandledOutcome> {
+        let bodies = self.bodies;
+        self.link.write(move |tx| commit_handled(tx, &handled, bodies)).await
+    }
+
+    async fn fail_event(
+        &self,
+        entry: &EventEntry,
+        now: Timestamp,
+        reason: &str,
+        retry_at: Option<Timestamp>,
+    ) -> Result<()> {
+        let (bot, event, reason) = (entry.bot.clone(), entry.event, reason.to_owned());
+        self.link
+            .write(move |tx| match retry_at {
+                Some(at) => {
+                    tx.prepare_cached(
+                        "UPDATE inbox SET state = 'waiting', due_at = ?3, reason = ?4
+                         WHERE bot = ?1 AND event = ?2 AND state = 'running'",
+                    )?
+                    .execute(params![
+                        bot.as_str(),
+                        event,
+                        at.as_micros(),
+                        reason
+                    ])?;
+                    Ok(())
+                }
+                None => {
+                    end_entry(tx, now, bot.as_str(), event, EventOutcome::Poisoned, Some(&reason))
+                }
+            })
+            .await
+    }
+
+    async fn remembered(
+        &self,
+        bot: &BotName,
+        widget: &WidgetName,
+        key: &str,
+    ) -> Result<Option<(serde_json::Value, i64)>> {
+        let (bot, widget, key) = (bot.clone(), widget.clone(), key.to_owned());
+        self.link
+            .read(move |tx| {
+                let found = tx
+                    .prepare_cached(
+                        "SELECT value, version FROM memory
+                         WHERE bot = ?1 AND widget = ?2 AND key = ?3",
+                    )?
+                    .query_row(params![bot.as_str(), widget.as_str(), key], |row| {
+                        Ok((row.get::<_, String>(0)?, row.get(1)?))
+                    })
+                    .optional()?;
+                found.map(|(value, version)| Ok((from_json(&value)?, version))).transpose()
+            })
+            .await
+    }
+
+    async fn fire_wakes(&self, now: Timestamp) -> Result<(u64, Option<Timestamp>)> {
+        self.link
+            .write(move |tx| {
+                let due: Vec<(String, String, String, i64)> = tx
+                    .prepare_cached(
+                        "SELECT bot, widget, key, due_at FROM wake WHERE due_at <= ?1
+                         ORDER BY due_at, bot, widget, key LIMIT 1000",
+                    )?
+                    .query_map([now.as_micros()], |row| {
+                        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                    })?
+                    .collect::<rusqlite::Result<_>>()?;
+                for (bot, widget, key, due_at) in &due {
+                    let event = NewEvent {
+                        widget: widget.parse().map_err(|_| unreadable(widget))?,
+                        at: Timestamp::from_micros(*due_at),
+                        body: EventBody::Timer { key: key.clone(), occurrence: None },
+                        recipients: vec![bot.parse().map_err(|_| unreadable(bot))?],
+                    };
+                    insert_event(tx, now, &event)?;
+                    tx.execute(
+                        "DELETE FROM wake WHERE bot = ?1 AND widget = ?2 AND key = ?3",
+                        params![bot, widget, key],
+                    )?;
+                }
+                let next: Option<i64> =
+                    tx.query_row("SELECT min(due_at) FROM wake", [], |row| row.get(0))?;
+                Ok((due.len() as u64, next.map(Timestamp::from_micros)))
+            })
+            .await
+    }
+}
+
+/// Puts an event into the inboxes of its recipients. An event for nobody leaves no row.
+pub(super) fn insert_event(tx: &Connection, now: Timestamp, event: &NewEvent) -> Result<()> {
+    if event.recipients.is_empty() {
+        return Ok(());
+    }
+    tx.prepare_cached(
+        "INSERT INTO event (widget, at, kind, room, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        event.widget.as_str(),
+        event.at.as_micros(),
+        event.body.kind(),
+        event.body.room().map(|room| room.0.cast_signed()),
+        to_json(&event.body)?,
+    ])?;
+    let seq = tx.last_insert_rowid();
+    let lane = event.body.lane();
+    let mut statement = tx.prepare_cached(
+        "INSERT INTO inbox (bot, event, widget, lane, state, blocked, due_at)
+         VALUES (?1, ?2, ?3, ?4, 'waiting', EXISTS (
+             SELECT 1 FROM inbox WHERE bot = ?1 AND widget = ?3 AND lane = ?4
+               AND state IN ('waiting', 'running')), ?5)",
+    )?;
+    for bot in &event.recipients {
+        statement.execute(params![
+            bot.as_str(),
+            seq,
+            event.widget.as_str(),
+            lane,
+            now.as_micros()
+        ])?;
+    }
+    Ok(())
+}
+
+fn claim_events(
+    tx: &Connection,
+    claim: &EventClaim,
+) -> Result<(Vec<EventEntry>, Option<Timestamp>)> {
+    let now = claim.now;
+    let paused = Paused::read(tx)?;
+    let free = || claim.free.iter().filter(|(bot, slots)| *slots > 0 && !paused.bot(bot.as_str()));
+    // What was running when the process was killed runs alone, so that only the one that kills is
+    // counted against.
+    let (suspects_running, suspect_due): (i64, Option<i64>) = tx
+        .prepare_cached(
+            "SELECT count(*) FILTER (WHERE state = 'running'),
+                    min(due_at) FILTER (WHERE state = 'waiting' AND blocked = 0)
+             FROM inbox WHERE suspect = 1 AND state IN ('waiting', 'running')",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if suspects_running > 0 {
+        return Ok((Vec::new(), None));
+    }
+    let alone = suspect_due.is_some_and(|due| due <= now.as_micros());
+    if alone {
+        let running: bool = tx.query_row(
+            "SELECT EXISTS (SELECT 1 FROM inbox WHERE state = 'running')",
+            [],
+            |row| row.get(0),
+        )?;
+        if running {
+            return Ok((Vec::new(), None));
+        }
+    }
+    let mut entries = Vec::new();
+    let mut next_due: Option<i64> = None;
+    for (bot, slots) in free() {
+        let mut wanted = if alone { 1 } else { *slots };
+        // Own changes end here without taking a slot, so look again until the slots are full.
+        while wanted > 0 {
+            let due = due_entries(tx, bot.as_str(), now, alone, wanted)?;
+            if due.is_empty() {
+                break;
+            }
+            for event in due {
+                match start_entry(tx, now, bot, event)? {
+                    Some(entry) => {
+                        entries.push(entry);
+                        wanted -= 1;
+                    }
+                    None => continue,
+                }
+            }
+            if alone && !entries.is_empty() {
+                return Ok((entries, None));
+            }
+        }
+        let next: Option<i64> = tx
+            .prepare_cached(
+                "SELECT min(due_at) FROM inbox
+                 WHERE bot = ?1 AND state = 'waiting' AND blocked = 0 AND due_at > ?2",
+            )?
+            .query_row(params![bot.as_str(), now.as_micros()], |row| row.get(0))?;
+        next_due = match (next_due, next) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    Ok((entries, next_due.map(Timestamp::from_micros)))
+}
+
+fn due_entries(
+    tx: &Connection,
+    bot: &str,
+    now: Timestamp,
+    suspects: bool,
+    limit: usize,
+) -> Result<Vec<i64>> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT event FROM inbox
+             WHERE bot = ?1 AND state = 'waiting' AND blocked = 0 AND due_at <= ?2
+               AND (suspect = 1 OR ?3 = 0)
+             ORDER BY due_at, event LIMIT ?4",
+        )?
+        .query_map(
+            params![bot, now.as_micros(), suspects, i64::try_from(limit).unwrap_or(i64::MAX)],
+            |row| row.get(0),
+        )?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Counts the try and hands the entry out; `None` if it ended here or has to wait.
+fn start_entry(
+    tx: &Connection,
+    now: Timestamp,
+    bot: &BotName,
+    event: i64,
+) -> Result<Option<EventEntry>> {
+    let mut entry = tx
+        .prepare_cached(
+            "SELECT e.widget, e.at, e.body, i.tries FROM inbox i JOIN event e ON e.seq = i.event
+             WHERE i.bot = ?1 AND i.event = ?2",
+        )?
+        .query_row(params![bot.as_str(), event], |row| {
+            Ok((|| -> Result<_> {
+                Ok(EventEntry {
+                    event,
+                    bot: bot.clone(),
+                    widget: parsed(row, 0)?,
+                    at: instant(row, 1)?,
+                    body: from_json(&row.get::<_, String>(2)?)?,
+                    tries: count(row, 3)?,
+                })
+            })())
+        })??;
+    match attribute(tx, &entry)? {
+        Attribution::Own => {
+            end_entry(tx, now, bot.as_str(), event, EventOutcome::Ignored, Some("own_change"))?;
+            return Ok(None);
+        }
+        Attribution::Wait => {
+            tx.prepare_cached("UPDATE inbox SET due_at = ?3 WHERE bot = ?1 AND event = ?2")?
+                .execute(params![bot.as_str(), event, (now + WAIT).as_micros()])?;
+            return Ok(None);
+        }
+        Attribution::Foreign => {}
+    }
+    tx.prepare_cached(
+        "UPDATE inbox SET state = 'running', tries = tries + 1 WHERE bot = ?1 AND event = ?2",
+    )?
+    .execute(params![bot.as_str(), event])?;
+    entry.tries += 1;
+    Ok(Some(entry))
+}
+
+/// Whether a change of a room was made by the bots' own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attribution {
+    /// By somebody else.
+    Foreign,
+    /// By a message of ours.
+    Own,
+    /// It cannot be said before an attempt there has ended.
+    Wait,
+}
+
+/// Who made a room's `updated_at` move. Only a touch can be our own doing: no message of ours
+/// renames a room.
+fn attribute(tx: &Connection, entry: &EventEntry) -> Result<Attribution> {
+    let EventBody::Room { change: RoomChange::Touched, room, .. } = &entry.body else {
+        return Ok(Attribution::Foreign);
+    };
+    let Some(moved) = room.updated_at.map(Timestamp::as_micros) else {
+        return Ok(Attribution::Foreign);
+    };
+    let place = params![entry.widget.as_str(), room.id.0.cast_signed()];
+    let sending: bool = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery
+             WHERE widget = ?1 AND room = ?2 AND state = 'sending'
+               AND state IN ('sending', 'unknown'))",
+        )?
+        .query_row(place, |row| row.get(0))?;
+    if sending {
+        return Ok(Attribution::Wait);
+    }
+    let confirmed: bool = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery
+             WHERE widget = ?1 AND room = ?2 AND server_time BETWEEN ?3 AND ?4)",
+        )?
+        .query_row(
+            params![
+                entry.widget.as_str(),
+                room.id.0.cast_signed(),
+                moved.saturating_sub(OWN),
+                moved.saturating_add(OWN)
+            ],
+            |row| row.get(0),
+        )?;
+    let unresolved = || -> Result<bool> {
+        // The server's clock counts whole seconds: a message of 12:00:00.7 touches at 12:00:00.
+        Ok(tx
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM attempt a JOIN delivery d ON d.id = a.delivery
+                 WHERE d.widget = ?1 AND d.room = ?2 AND d.state IN ('sending', 'unknown')
+                   AND a.class = 'ambiguous'
+                   AND a.started_at - 1000000 <= ?3 AND a.ended_at + ?4 >= ?3)",
+            )?
+            .query_row(
+                params![entry.widget.as_str(), room.id.0.cast_signed(), moved, OWN],
+                |row| row.get(0),
+            )?)
+    };
+    Ok(if confirmed || unresolved()? { Attribution::Own } else { Attribution::Foreign })
+}
+
+/// The end of an entry: the next of its lane may go.
+pub(super) fn end_entry(
+    tx: &Connection,
+    now: Timestamp,
+    bot: &str,
+    event: i64,
+    outcome: EventOutcome,
+    reason: Option<&str>,
+) -> Result<()> {
+    let state = match outcome {
+        EventOutcome::Handled => "handled",
+        EventOutcome::Poisoned => "poisoned",
+        EventOutcome::Ignored => "ignored",
+    };
+    tx.prepare_cached(
+        "UPDATE inbox SET state = ?3, ended_at = ?4, reason = ?5, suspect = 0
+         WHERE bot = ?1 AND event = ?2",
+    )?
+    .execute(params![bot, event, state, now.as_micros(), reason])?;
+    unblock(tx, bot, event)?;
+    let record = read_record(tx, bot, event)?;
+    journal::event(tx, now, &record)
+}
+
+fn unblock(tx: &Connection, bot: &str, event: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE inbox SET blocked = 0
+         WHERE bot = ?1 AND event = (
+             SELECT n.event FROM inbox n JOIN inbox e ON e.bot = n.bot AND e.event = ?2
+             WHERE n.bot = ?1 AND n.widget = e.widget AND n.lane = e.lane
+               AND n.state IN ('waiting', 'running')
+             ORDER BY n.event LIMIT 1)",
+    )?
+    .execute(params![bot, event])?;
+    Ok(())
+}
+
+pub(super) const RECORD: &str = "SELECT i.event, i.bot, e.widget, e.kind, e.room, i.tries, \
+     i.state, i.reason, e.at FROM inbox i JOIN event e ON e.seq = i.event";
+
+pub(super) fn record_of(row: &rusqlite::Row<'_>) -> Result<EventRecord> {
+    let bot: BotName = parsed(row, 1)?;
+    Ok(EventRecord {
+        id: format!("e{}/{bot}", row.get::<_, i64>(0)?),
+        widget: parsed(row, 2)?,
+        bot,
+        event_kind: row.get(3)?,
+        room: row.get::<_, Option<i64>>(4)?.map(|room| room.cast_unsigned().into()),
+        tries: count(row, 5)?,
+        outcome: match row.get::<_, String>(6)?.as_str() {
+            "handled" => Some(EventOutcome::Handled),
+            "poisoned" => Some(EventOutcome::Poisoned),
+            "ignored" => Some(EventOutcome::Ignored),
+            _ => None,
+        },
+        reason: row.get(7)?,
+        at: Some(instant(row, 8)?),
+    })
+}
+
+fn read_record(tx: &Connection, bot: &str, event: i64) -> Result<EventRecord> {
+    tx.prepare_cached(&format!("{RECORD} WHERE i.bot = ?1 AND i.event = ?2"))?
+        .query_row(params![bot, event], |row| Ok(record_of(row)))?
+}
+
+fn commit_handled(tx: &Connection, handled: &Handled, bodies: Bodies) -> Result<HandledOutcome> {
+    let Handled { entry, now, .. } = handled;
+    let (bot, widget) = (entry.bot.as_str(), entry.widget.as_str());
+    let running: bool = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM inbox
+             WHERE bot = ?1 AND event = ?2 AND state = 'running')",
+        )?
+        .query_row(params![bot, entry.event], |row| row.get(0))?;
+    if !running {
+        // A late commit of a handler that was given up: what it wanted was not promised to it.
+        return Ok(HandledOutcome::Conflict);
+    }
+    if !handled.memory.iter().all(|write| based_on_present(tx, bot, widget, write).unwrap_or(false))
+    {
+        tx.prepare_cached(
+            "UPDATE inbox SET state = 'waiting', tries = tries - 1, due_at = ?3
+             WHERE bot = ?1 AND event = ?2",
+        )?
+        .execute(params![bot, entry.event, now.as_micros()])?;
+        return Ok(HandledOutcome::Conflict);
+    }
+    for write in &handled.memory {
+        remember(tx, bot, widget, write)?;
+    }
+    for key in &handled.cancels {
+        tx.prepare_cached("DELETE FROM wake WHERE bot = ?1 AND widget = ?2 AND key = ?3")?
+            .execute(params![bot, widget, key])?;
+        let queued: Option<i64> = tx
+            .prepare_cached("SELECT seq FROM delivery WHERE key = ?1 AND state = 'queued'")?
+            .query_row([format!("bot/{bot}/{key}")], |row| row.get(0))
+            .optional()?;
+        if let Some(seq) = queued {
+            outbox::finish(tx, *now, seq, DeadReason::Cancelled, bodies)?;
+        }
+    }
+    for (key, due_at) in &handled.wakes {
+        tx.prepare_cached(
+            "INSERT INTO wake (bot, widget, key, due_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (bot, widget, key) DO UPDATE SET due_at = excluded.due_at",
+        )?
+        .execute(params![bot, widget, key, due_at.as_micros()])?;
+    }
+    let mut counts = Counts::read(tx, *now, bot, &handled.limits)?;
+    let mut results = Vec::with_capacity(handled.sends.len());
+    for send in &handled.sends {
+        let born = match send.born {
+            Born::Queued if !counts.admit(tx, *now, send)? => Born::Dead(DeadReason::Suppressed),
+            born => born,
+        };
+        results.push(outbox::insert(tx, *now, &NewDelivery { born, ..send.clone() }, bodies)?);
+    }
+    end_entry(tx, *now, bot, entry.event, EventOutcome::Handled, None)?;
+    Ok(HandledOutcome::Committed(results))
+}
+
+/// What a bot said lately, against its limits.
+struct Counts<'a> {
+    limits: &'a SendLimits,
+    event: usize,
+    bot: u64,
+    rooms: BTreeMap<u64, u64>,
+}
+
+impl<'a> Counts<'a> {
+    fn read(tx: &Connection, now: Timestamp, bot: &str, limits: &'a SendLimits) -> Result<Self> {
+        let since = now - limits.per_bot.1;
+        let bot = tx
+            .prepare_cached(
+                "SELECT count(*) FROM delivery WHERE bot = ?1 AND created_at > ?2 AND counts = 1",
+            )?
+            .query_row(params![bot, since.as_micros()], |row| row.get::<_, i64>(0))?;
+        Ok(Self { limits, event: 0, bot: bot.cast_unsigned(), rooms: BTreeMap::new() })
+    }
+
+    fn admit(&mut self, tx: &Connection, now: Timestamp, send: &NewDelivery) -> Result<bool> {
+        let (most, window) = self.limits.per_bot_and_room;
+        let room = match self.rooms.get(&send.room.0) {
+            Some(count) => *count,
+            None => tx
+                .prepare_cached(
+                    "SELECT count(*) FROM delivery
+                     WHERE bot = ?1 AND widget = ?2 AND room = ?3 AND created_at > ?4
+                       AND counts = 1",
+                )?
+                .query_row(
+                    params![
+                        send.bot.as_ref().map(AsRef::<str>::as_ref),
+                        send.widget.as_str(),
+                        send.room.0.cast_signed(),
+                        (now - window).as_micros()
+                    ],
+                    |row| row.get::<_, i64>(0),
+                )?
+                .cast_unsigned(),
+        };
+        let known: bool = tx
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM delivery WHERE key = ?1)")?
+            .query_row([&send.key], |row| row.get(0))?;
+        let admitted = known
+            || self.event < self.limits.per_event
+                && self.bot < u64::from(self.limits.per_bot.0)
+                && room < u64::from(most);
+        if admitted && !known {
+            self.event += 1;
+            self.bot += 1;
+            self.rooms.insert(send.room.0, room + 1);
+        } else {
+            self.rooms.insert(send.room.0, room);
+        }
+        Ok(admitted)
+    }
+}
+
+fn based_on_present(tx: &Connection, bot: &str, widget: &str, write: &MemoryWrite) -> Result<bool> {
+    let Some(seen) = write.based_on else { return Ok(true) };
+    let version: Option<i64> = tx
+        .prepare_cached("SELECT version FROM memory WHERE bot = ?1 AND widget = ?2 AND key = ?3")?
+        .query_row(params![bot, widget, write.key], |row| row.get(0))
+        .optional()?;
+    Ok(match seen {
+        Seen::Absent => version.is_none(),
+        Seen::Version(seen) => version == Some(seen),
+    })
+}
+
+fn remember(tx: &Connection, bot: &str, widget: &str, write: &MemoryWrite) -> Result<()> {
+    match &write.value {
+        Some(value) => {
+            // Versions are never used twice, also not after a key was removed and written anew.
+            tx.prepare_cached(
+                "INSERT INTO memory (bot, widget, key, value, version)
+                 VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(seq), 0) FROM event))
+                 ON CONFLICT (bot, widget, key) DO UPDATE
+                 SET value = excluded.value, version = memory.version + 1",
+            )?
+            .execute(params![bot, widget, write.key, to_json(value)?])?;
+        }
+        None => {
+            tx.prepare_cached("DELETE FROM memory WHERE bot = ?1 AND widget = ?2 AND key = ?3")?
+                .execute(params![bot, widget, write.key])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Beginning and ending a run.
+
+use async_trait::async_trait;
+use imbabot_core::Timestamp;
+use rusqlite::params;
+
+use super::SqliteStore;
+use super::journal;
+use super::outbox;
+use crate::error::Result;
+use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
+
+#[async_trait]
+impl Lifecycle for SqliteStore {
+    async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun> {
+        let version = version.to_owned();
+        self.link
+            .write(move |tx| {
+                let open: Vec<IncarnationRecord> = {
+                    let mut statement = tx.prepare(
+                        "SELECT id, started_at, version FROM incarnation WHERE ended_at IS NULL",
+                    )?;
+                    let mut rows = statement.query([])?;
+                    let mut open = Vec::new();
+                    while let Some(row) = rows.next()? {
+                        open.push(IncarnationRecord {
+                            id: IncarnationId(row.get(0)?),
+                            started_at: journal::instant(row, 1)?,
+                            ended_at: Some(now),
+                            clean: Some(false),
+                            version: row.get(2)?,
+                        });
+                    }
+                    open
+                };
+                for record in &open {
+                    tx.execute(
+                        "UPDATE incarnation SET ended_at = ?2, clean = 0 WHERE id = ?1",
+                        params![record.id.0, now.as_micros()],
+                    )?;
+                    journal::incarnation(tx, now, record)?;
+                }
+                let after_crash = !open.is_empty();
+                tx.execute(
+                    "INSERT INTO incarnation (started_at, version) VALUES (?1, ?2)",
+                    params![now.as_micros(), version],
+                )?;
+                let incarnation = IncarnationId(tx.last_insert_rowid());
+                let record = IncarnationRecord {
+                    id: incarnation,
+                    started_at: now,
+                    ended_at: None,
+                    clean: None,
+                    version,
+                };
+                journal::incarnation(tx, now, &record)?;
+                let turned_unknown = sending_becomes_unknown(tx, now, settle)?;
+                // A run that ended by itself gave its tries back in `end`.
+                let interrupted_events = tx.execute(
+                    "UPDATE inbox SET state = 'waiting', suspect = 1, due_at = ?1
+                     WHERE state = 'running'",
+                    [now.as_micros()],
+                )? as u64;
+                Ok(Begun { incarnation, after_crash, turned_unknown, interrupted_events })
+            })
+            .await
+    }
+
+    async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()> {
+        self.link
+            .write(move |tx| {
+                tx.execute(
+                    "UPDATE inbox SET state = 'waiting', tries = tries - 1, due_at = ?1
+                     WHERE state = 'running'",
+                    [now.as_micros()],
+                )?;
+                let changed = tx.execute(
+                    "UPDATE incarnation SET ended_at = ?2, clean = 1
+                     WHERE id = ?1 AND ended_at IS NULL",
+                    params![incarnation.0, now.as_micros()],
+                )?;
+                if changed > 0 {
+                    let record = tx.query_row(
+                        "SELECT started_at, version FROM incarnation WHERE id = ?1",
+                        [incarnation.0],
+                        |row| {
+                            Ok(IncarnationRecord {
+                                id: incarnation,
+                                started_at: Timestamp::from_micros(row.get(0)?),
+                                ended_at: Some(now),
+                                clean: Some(true),
+                                version: row.get(1)?,
+                            })
+                        },
+                    )?;
+                    journal::incarnation(tx, now, &record)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn changed_by_another(&self) -> Result<bool> {
+        self.link.changed().await
+    }
+}
+
+/// Nobody will ever hear the answers to what was on its way.
+fn sending_becomes_unknown(
+    tx: &rusqlite::Connection,
+    now: Timestamp,
+    settle: Settle,
+) -> Result<u64> {
+    let sending: Vec<(i64, u32)> = tx
+        .prepare("SELECT seq, attempts FROM delivery WHERE state = 'sending'")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (seq, attempt) in &sending {
+        outbox::end_attempt(tx, now, *seq, *attempt, "ambiguous", "process_died", None)?;
+        outbox::turn_unknown(tx, now, *seq, settle, "process_died")?;
+    }
+    Ok(sending.len() as u64)
+}

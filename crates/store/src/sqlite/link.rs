@@ -1,0 +1,253 @@
+//! How statements reach the database: one thread owns the connection that writes, takes whatever
+//! is queued, and commits it in one transaction; two threads own read-only connections. In memory
+//! there is one connection and no thread.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The commit in flight is the batching window; this bounds how long one commit can grow.
+const GROUP: usize = 256;
+/// Two readers: one may be busy with a long list while the other answers a short question.
+const READERS: usize = 2;
+/// Another process of ours (a verb) holds the write lock for milliseconds. Five seconds is a
+/// stuck process, and then it is said.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A write, run inside the group's transaction, or told why it cannot run.
+type Write = Box<dyn FnOnce(Result<&Connection>) -> Answer + Send>;
+/// Called when the group's transaction was committed or failed; `Err` where the write itself
+/// failed (its caller knows already) and its changes are to be rolled back.
+type Answer = Result<Box<dyn FnOnce(Result<()>) + Send>, ()>;
+type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+pub(super) enum Link {
+    Threads { write: mpsc::Sender<Write>, read: mpsc::Sender<Read>, seen: Arc<AtomicI64> },
+    Inline(Box<Mutex<Connection>>),
+}
+
+impl Link {
+    pub(super) fn inline(connection: Connection) -> Self {
+        Self::Inline(Box::new(Mutex::new(connection)))
+    }
+
+    pub(super) fn threads(writer: Connection, path: &Path) -> Result<Self> {
+        let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.into()).spawn(body).map_err(|e| {
+                Error::new(ErrorKind::Unusable, format!("no thread for the store: {}", e.kind()))
+            })
+        };
+        let (write, writes) = mpsc::channel();
+        start("store-writer", Box::new(move || write_all(&writer, &writes)))?;
+        let (read, reads) = mpsc::channel::<Read>();
+        let reads = Arc::new(Mutex::new(reads));
+        for n in 0..READERS {
+            let connection = open_reader(path)?;
+            let reads = Arc::clone(&reads);
+            let body = move || {
+                loop {
+                    // The lock is held while waiting: the other reader waits for it instead of
+                    // the queue, which comes to the same.
+                    let next = match reads.lock() {
+                        Ok(queue) => queue.recv(),
+                        Err(_) => return,
+                    };
+                    match next {
+                        Ok(read) => read(&connection),
+                        Err(_) => return,
+                    }
+                }
+            };
+            start(&format!("store-reader-{n}"), Box::new(body))?;
+        }
+        Ok(Self::Threads { write, read, seen: Arc::new(AtomicI64::new(0)) })
+    }
+
+    /// Runs a write. When this returns `Ok`, it is on disk.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self {
+            Self::Inline(connection) => {
+                let connection = connection.lock().map_err(|_| closed())?;
+                let transaction = connection.unchecked_transaction()?;
+                let result = job(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
+            }
+            Self::Threads { write, .. } => {
+                let (sender, receiver) = oneshot::channel();
+                let job: Write = Box::new(move |connection| match connection.and_then(job) {
+                    Ok(value) => Ok(Box::new(move |committed: Result<()>| {
+                        // A caller that went away does not need the answer.
+                        let _ = sender.send(committed.map(|()| value));
+                    })),
+                    Err(error) => {
+                        let _ = sender.send(Err(error));
+                        Err(())
+                    }
+                });
+                write.send(job).map_err(|_| closed())?;
+                receiver.await.map_err(|_| closed())?
+            }
+        }
+    }
+
+    /// Runs a read in a transaction of its own.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self {
+            Self::Inline(connection) => {
+                let connection = connection.lock().map_err(|_| closed())?;
+                job(&connection)
+            }
+            Self::Threads { read, .. } => {
+                let (sender, receiver) = oneshot::channel();
+                let job: Read = Box::new(move |connection| {
+                    let answer = connection
+                        .unchecked_transaction()
+                        .map_err(Error::from)
+                        .and_then(|transaction| job(&transaction));
+                    let _ = sender.send(answer);
+                });
+                read.send(job).map_err(|_| closed())?;
+                receiver.await.map_err(|_| closed())?
+            }
+        }
+    }
+
+    /// Whether another connection wrote since this was asked last.
+    pub(super) async fn changed(&self) -> Result<bool> {
+        let Self::Threads { write, seen, .. } = self else { return Ok(false) };
+        let (sender, receiver) = oneshot::channel();
+        let job: Write = Box::new(move |connection| {
+            let version = connection.and_then(|connection| {
+                Ok(connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?)
+            });
+            let _ = sender.send(version);
+            Err(())
+        });
+        write.send(job).map_err(|_| closed())?;
+        let version = receiver.await.map_err(|_| closed())??;
+        Ok(seen.swap(version, Ordering::Relaxed) != version)
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store was closed")
+}
+
+/// Takes what is queued, commits it in one transaction, answers all; until nobody is left to ask.
+fn write_all(connection: &Connection, queue: &mpsc::Receiver<Write>) {
+    let mut broken: Option<Error> = None;
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(next) => group.push(next),
+                Err(_) => break,
+            }
+        }
+        if let Some(error) = &broken {
+            refuse(group, error);
+            continue;
+        }
+        if let Err(error) = write_group(connection, group)
+            && matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt)
+        {
+            // After a failed fsync nobody knows what is on disk: no later commit can be believed.
+            tracing::error!(
+                code = error.code(),
+                "{error}; nothing more is written by this process"
+            );
+            broken = Some(error);
+        }
+    }
+    if let Err(error) = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(PASSIVE)")
+    {
+        tracing::debug!(%error, "the last checkpoint was left to the next start");
+    }
+}
+
+fn write_group(connection: &Connection, group: Vec<Write>) -> Result<()> {
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        let error = Error::from(error);
+        refuse(group, &error);
+        return Err(error);
+    }
+    let mut answers = Vec::with_capacity(group.len());
+    let mut failure: Option<Error> = None;
+    for write in group {
+        if failure.is_none() {
+            failure = connection.execute_batch("SAVEPOINT verb").err().map(Error::from);
+        }
+        if let Some(error) = &failure {
+            let _ = write(Err(error.clone()));
+            continue;
+        }
+        let answer = write(Ok(connection));
+        let end = if answer.is_ok() { "RELEASE verb" } else { "ROLLBACK TO verb; RELEASE verb" };
+        answers.extend(answer.ok());
+        // On a full disk SQLite ends the whole transaction by itself, and this says so.
+        failure = connection.execute_batch(end).err().map(Error::from);
+    }
+    let result = match failure {
+        Some(error) => Err(error),
+        None => connection.execute_batch("COMMIT").map_err(Error::from),
+    };
+    if result.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    for answer in answers {
+        answer(result.clone());
+    }
+    result
+}
+
+/// Tells everybody why nothing is written.
+fn refuse(group: Vec<Write>, error: &Error) {
+    for write in group {
+        let _ = write(Err(error.clone()));
+    }
+}
+
+pub(super) fn open_writer(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+pub(super) fn configure(connection: &Connection) -> Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    // FULL: with NORMAL a power cut may roll a `sending` mark back, and the message would go out
+    // twice.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA wal_autocheckpoint = 1000;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(())
+}

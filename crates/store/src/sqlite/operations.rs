@@ -1,0 +1,388 @@
+//! What operators do and look at.
+
+use async_trait::async_trait;
+use imbabot_bot::DeliveryId;
+use imbabot_core::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::inbox::{RECORD, record_of};
+use super::journal::{self, DELIVERY_COLUMNS, parsed, unreadable};
+use super::lane::Lane;
+use super::{SqliteStore, outbox};
+use crate::error::Result;
+use crate::inbox::EventRecord;
+use crate::operations::{
+    CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
+    Tally,
+};
+use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
+
+#[async_trait]
+impl Operations for SqliteStore {
+    async fn pause(&self, now: Timestamp, scope: &PauseScope, paused: bool) -> Result<bool> {
+        let scope = scope.to_string();
+        self.link
+            .write(move |tx| {
+                let changed = if paused {
+                    tx.execute(
+                        "INSERT INTO pause (scope, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                        params![scope, now.as_micros()],
+                    )?
+                } else {
+                    tx.execute("DELETE FROM pause WHERE scope = ?1", [&scope])?
+                };
+                if changed == 0 {
+                    return Ok(false);
+                }
+                if !paused {
+                    release_lanes(tx)?;
+                }
+                let word = |paused: bool| if paused { "paused" } else { "running" };
+                let verb = if paused { "pause" } else { "resume" };
+                acted(tx, now, verb, &scope, word(!paused), word(paused))?;
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn paused(&self) -> Result<Vec<PauseScope>> {
+        self.link
+            .read(|tx| {
+                let mut statement = tx.prepare_cached("SELECT scope FROM pause ORDER BY scope")?;
+                let mut rows = statement.query([])?;
+                let mut scopes = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let text: String = row.get(0)?;
+                    scopes.push(match text.split_once('/') {
+                        None => PauseScope::All,
+                        Some(("widget", name)) => {
+                            PauseScope::Widget(name.parse().map_err(|_| unreadable(name))?)
+                        }
+                        Some((_, name)) => {
+                            PauseScope::Bot(name.parse().map_err(|_| unreadable(name))?)
+                        }
+                    });
+                }
+                Ok(scopes)
+            })
+            .await
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>> {
+        let filter = filter.clone();
+        self.link
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(&format!(
+                    "SELECT {DELIVERY_COLUMNS} FROM delivery
+                     WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR created_at >= ?2)
+                     ORDER BY seq DESC LIMIT ?3"
+                ))?;
+                let mut rows = statement.query(params![
+                    filter.state.map(DeliveryState::as_str),
+                    filter.since.map(Timestamp::as_micros),
+                    filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
+                ])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(journal::read_delivery(row)?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    async fn cancel(&self, now: Timestamp, filter: &CancelFilter) -> Result<Vec<DeliveryId>> {
+        let (filter, bodies) = (filter.clone(), self.bodies);
+        self.link
+            .write(move |tx| {
+                let mut cancelled = Vec::new();
+                for seq in queued(tx, &filter)? {
+                    let record = outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
+                    let target = format!("delivery/{}", record.id);
+                    acted(tx, now, "deliveries cancel", &target, "queued", "dead")?;
+                    cancelled.push(record.id);
+                }
+                Ok(cancelled)
+            })
+            .await
+    }
+
+    async fn retry(
+        &self,
+        now: Timestamp,
+        id: DeliveryId,
+        accept_duplicate: bool,
+    ) -> Result<RetryVerdict> {
+        self.link
+            .write(move |tx| {
+                let found = find(tx, id)?;
+                let Some((seq, state, ambiguous, has_text)) = found else {
+                    return Ok(RetryVerdict::Missing);
+                };
+                let unsure = state == DeliveryState::Unknown || ambiguous > 0;
+                match state {
+                    DeliveryState::Dead | DeliveryState::Unknown if !has_text => {
+                        return Ok(RetryVerdict::NotNow(state));
+                    }
+                    DeliveryState::Dead | DeliveryState::Unknown if unsure && !accept_duplicate => {
+                        return Ok(RetryVerdict::NeedsAcceptance);
+                    }
+                    DeliveryState::Dead | DeliveryState::Unknown => {}
+                    other => return Ok(RetryVerdict::NotNow(other)),
+                }
+                // An hour from now: the content was wanted again by a person, now.
+                tx.execute(
+                    "UPDATE delivery SET expires_at = max(expires_at, ?2 + (expires_at - not_before))
+                     WHERE seq = ?1",
+                    params![seq, now.as_micros()],
+                )?;
+                outbox::requeue(tx, now, seq, unsure)?;
+                let target = format!("delivery/{id}");
+                acted(tx, now, "deliveries retry", &target, state.as_str(), "queued")?;
+                Ok(RetryVerdict::Queued)
+            })
+            .await
+    }
+
+    async fn resolve(
+        &self,
+        now: Timestamp,
+        id: DeliveryId,
+        as_: Resolution,
+    ) -> Result<Option<DeliveryState>> {
+        let bodies = self.bodies;
+        self.link
+            .write(move |tx| {
+                let Some((seq, state, _, _)) = find(tx, id)? else { return Ok(None) };
+                if state != DeliveryState::Unknown {
+                    return Ok(Some(state));
+                }
+                let after = match as_ {
+                    Resolution::Delivered => {
+                        tx.execute(
+                            "UPDATE delivery SET state = 'delivered', reason = 'operator',
+                                 open = 0, resend_at = NULL, ended_at = ?2 WHERE seq = ?1",
+                            params![seq, now.as_micros()],
+                        )?;
+                        journal::delivery(tx, now, seq)?;
+                        Lane::of(tx, seq)?.refresh(tx)?;
+                        "delivered"
+                    }
+                    Resolution::Dead => {
+                        outbox::finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
+                        "dead"
+                    }
+                };
+                let target = format!("delivery/{id}");
+                acted(tx, now, "deliveries resolve", &target, "unknown", after)?;
+                Ok(Some(state))
+            })
+            .await
+    }
+
+    async fn events(&self, poisoned_only: bool, limit: usize) -> Result<Vec<EventRecord>> {
+        self.link
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(&format!(
+                    "{RECORD} WHERE (?1 = 0 OR i.state = 'poisoned')
+                     ORDER BY i.event DESC, i.bot LIMIT ?2"
+                ))?;
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let mut rows = statement.query(params![poisoned_only, limit])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(record_of(row)?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    async fn retry_event(&self, now: Timestamp, id: &str) -> Result<bool> {
+        let id = id.to_owned();
+        self.link
+            .write(move |tx| {
+                let Some((event, bot)) = id.strip_prefix('e').and_then(|id| id.split_once('/'))
+                else {
+                    return Ok(false);
+                };
+                let Ok(event) = event.parse::<i64>() else { return Ok(false) };
+                let changed = tx.execute(
+                    "UPDATE inbox SET state = 'waiting', blocked = 0, tries = 0, due_at = ?3,
+                         ended_at = NULL, reason = NULL
+                     WHERE bot = ?1 AND event = ?2 AND state = 'poisoned'",
+                    params![bot, event, now.as_micros()],
+                )?;
+                if changed > 0 {
+                    let target = format!("event/{id}");
+                    acted(tx, now, "events retry", &target, "poisoned", "waiting")?;
+                }
+                Ok(changed > 0)
+            })
+            .await
+    }
+
+    async fn tally(&self) -> Result<Tally> {
+        self.link.read(tally).await
+    }
+
+    async fn prune(&self, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64> {
+        self.link.write(move |tx| prune(tx, now, before, limit)).await
+    }
+
+    async fn check_integrity(&self, thorough: bool) -> Result<Option<String>> {
+        self.link
+            .read(move |tx| {
+                super::check(tx, if thorough { "integrity_check" } else { "quick_check" })
+            })
+            .await
+    }
+}
+
+/// Records an operator's act.
+pub(super) fn acted(
+    tx: &Connection,
+    now: Timestamp,
+    verb: &str,
+    target: &str,
+    before: &str,
+    after: &str,
+) -> Result<()> {
+    let record = OperatorRecord {
+        verb: verb.into(),
+        target: target.into(),
+        before: before.into(),
+        after: after.into(),
+        at: now,
+    };
+    journal::operator(tx, &record)
+}
+
+fn find(tx: &Connection, id: DeliveryId) -> Result<Option<(i64, DeliveryState, i64, bool)>> {
+    let found = tx
+        .query_row(
+            "SELECT seq, state, ambiguous, text IS NOT NULL FROM delivery WHERE id = ?1",
+            [id.as_bytes()],
+            |row| {
+                Ok((|| -> Result<_> {
+                    Ok((row.get(0)?, parsed(row, 1)?, row.get(2)?, row.get(3)?))
+                })())
+            },
+        )
+        .optional()?;
+    found.transpose()
+}
+
+fn queued(tx: &Connection, filter: &CancelFilter) -> Result<Vec<i64>> {
+    let list = |condition: &str, value: &dyn rusqlite::ToSql| -> Result<Vec<i64>> {
+        let sql =
+            format!("SELECT seq FROM delivery WHERE open = 1 AND state = 'queued' AND {condition}");
+        Ok(tx
+            .prepare_cached(&sql)?
+            .query_map([value], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?)
+    };
+    match filter {
+        CancelFilter::Ids(ids) => {
+            let mut found = Vec::new();
+            for id in ids {
+                found.extend(list("id = ?1", id.as_bytes())?);
+            }
+            Ok(found)
+        }
+        CancelFilter::Bot(bot) => list("bot = ?1", &bot.as_str()),
+        CancelFilter::Schedule(key) => list("schedule = ?1", key),
+        CancelFilter::State(state) => list("state = ?1", &state.as_str()),
+    }
+}
+
+/// Lanes that a pause of their head's bot held may go again.
+fn release_lanes(tx: &Connection) -> Result<()> {
+    let held: Vec<Lane> = tx
+        .prepare("SELECT widget, room, sender FROM lane WHERE ready_at IS NULL")?
+        .query_map([], |row| {
+            Ok(Lane { widget: row.get(0)?, room: row.get(1)?, sender: row.get(2)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    held.iter().try_for_each(|lane| lane.refresh(tx))
+}
+
+fn tally(tx: &Connection) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut statement =
+        tx.prepare_cached("SELECT state, reason, count(*) FROM delivery GROUP BY state, reason")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        tally.deliveries.push((parsed(row, 0)?, row.get(1)?, journal::number(row, 2)?));
+    }
+    let one = |sql: &str| -> Result<u64> {
+        Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    };
+    tally.possible_duplicates = one("SELECT count(*) FROM delivery WHERE possible_duplicate = 1")?;
+    tally.events_waiting = one("SELECT count(*) FROM inbox WHERE state IN ('waiting', 'running')")?;
+    let mut statement = tx.prepare_cached(
+        "SELECT bot, count(*) FROM inbox
+         WHERE state = 'poisoned' AND state IN ('running', 'poisoned') GROUP BY bot",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        tally.events_poisoned.push((parsed(row, 0)?, journal::number(row, 1)?));
+    }
+    let mut statement = tx.prepare_cached(
+        "SELECT schedule, outcome, count(*) FROM occurrence GROUP BY schedule, outcome",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        tally.occurrences.push((row.get(0)?, row.get(1)?, journal::number(row, 2)?));
+    }
+    Ok(tally)
+}
+
+/// Finished records older than `before`, oldest first. The cursors stay, so no instant fires
+/// again; a caller's key may be used again after its retention, as documented.
+fn prune(tx: &Connection, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64> {
+    let _ = now;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let bound = before.as_micros();
+    let mut gone = 0;
+    gone += tx.execute(
+        "DELETE FROM attempt WHERE delivery IN (SELECT id FROM delivery
+             WHERE state IN ('delivered', 'dead') AND created_at < ?1 AND ended_at < ?1
+             ORDER BY created_at LIMIT ?2)",
+        params![bound, limit],
+    )?;
+    gone += tx.execute(
+        "DELETE FROM delivery WHERE seq IN (SELECT seq FROM delivery
+             WHERE state IN ('delivered', 'dead') AND created_at < ?1 AND ended_at < ?1
+             ORDER BY created_at LIMIT ?2)",
+        params![bound, limit],
+    )?;
+    gone += tx.execute(
+        "DELETE FROM inbox WHERE state IN ('handled', 'ignored') AND ended_at < ?1
+           AND event IN (SELECT seq FROM event WHERE at < ?1 ORDER BY seq LIMIT ?2)",
+        params![bound, limit],
+    )?;
+    gone += tx.execute(
+        "DELETE FROM event WHERE seq IN (SELECT seq FROM event e
+             WHERE at < ?1 AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event = e.seq)
+             ORDER BY seq LIMIT ?2)",
+        params![bound, limit],
+    )?;
+    gone += tx.execute(
+        "DELETE FROM occurrence WHERE id IN (SELECT id FROM occurrence
+             WHERE targets IS NULL AND recorded_at < ?1 ORDER BY recorded_at LIMIT ?2)",
+        params![bound, limit],
+    )?;
+    // A line goes when its record has gone; what still lives keeps its whole history.
+    gone += tx.execute(
+        "DELETE FROM ledger WHERE seq IN (SELECT seq FROM ledger l WHERE at < ?1
+             AND NOT (kind = 'delivery' AND EXISTS (SELECT 1 FROM delivery d WHERE d.id = unhex(l.id)))
+             AND NOT (kind = 'attempt' AND EXISTS
+                 (SELECT 1 FROM delivery d WHERE d.id = unhex(substr(l.id, 1, 32))))
+             AND kind <> 'incarnation'
+             ORDER BY seq LIMIT ?2)",
+        params![bound, limit],
+    )?;
+    gone += tx.execute("DELETE FROM rate WHERE tat < ?1", [bound])?;
+    Ok(gone as u64)
+}

@@ -1,0 +1,736 @@
+//! Deliveries and attempts. The arrows of the state machine are the functions of this module; no
+//! other module writes `delivery.state`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use imbabot_bot::{DeliveryId, Policy, WidgetName};
+use imbabot_core::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use super::journal::{self, DELIVERY_COLUMNS, count, id, instant, parsed, parsed_or_none};
+use super::lane::Lane;
+use super::{Bodies, SqliteStore};
+use crate::error::Result;
+use crate::inbox::{EventBody, NewEvent};
+use crate::lifecycle::{IncarnationId, Settle};
+use crate::outbox::{
+    AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
+    DeliveryState, Enqueued, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
+};
+
+/// An answer that names a message which another delivery became is not for us, if that was so
+/// recently; later the server may really have started to count anew.
+const FOREIGN_UUID_WINDOW: Duration = Duration::from_secs(600);
+
+/// The longest `Retry-After` that is honoured is an hour.
+const LONGEST_HOLD: Duration = Duration::from_secs(3_660);
+
+#[async_trait]
+impl Outbox for SqliteStore {
+    async fn enqueue(&self, now: Timestamp, deliveries: Vec<NewDelivery>) -> Result<Vec<Enqueued>> {
+        let bodies = self.bodies;
+        self.link
+            .write(move |tx| deliveries.iter().map(|d| insert(tx, now, d, bodies)).collect())
+            .await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Claimed> {
+        let bodies = self.bodies;
+        self.link
+            .write(move |tx| {
+                let mut claimed = Claimed::default();
+                let paused = Paused::read(tx)?;
+                for widget in &request.widgets {
+                    if !paused.widget(widget.widget.as_str()) {
+                        claim_widget(tx, &request, widget, &paused, bodies, &mut claimed)?;
+                    }
+                }
+                Ok(claimed)
+            })
+            .await
+    }
+
+    async fn settle(
+        &self,
+        now: Timestamp,
+        settle: Settle,
+        outcomes: Vec<Settled>,
+    ) -> Result<Vec<Recorded>> {
+        let bodies = self.bodies;
+        self.link
+            .write(move |tx| {
+                outcomes
+                    .into_iter()
+                    .filter_map(|o| record(tx, now, settle, o, bodies).transpose())
+                    .collect()
+            })
+            .await
+    }
+
+    async fn hold_widget(&self, widget: &WidgetName, until: Timestamp) -> Result<()> {
+        let key = rate_key(widget.as_str());
+        self.link
+            .write(move |tx| {
+                tx.prepare_cached(
+                    "INSERT INTO rate (key, tat) VALUES (?1, ?2)
+                     ON CONFLICT (key) DO UPDATE SET tat = max(tat, excluded.tat)",
+                )?
+                .execute(params![key, until.as_micros()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn sweep(
+        &self,
+        now: Timestamp,
+        settle: Settle,
+        limit: usize,
+    ) -> Result<(u64, Option<Timestamp>)> {
+        let bodies = self.bodies;
+        self.link.write(move |tx| sweep(tx, now, settle, limit, bodies)).await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>> {
+        self.link
+            .read(move |tx| {
+                let found = tx
+                    .prepare_cached(&format!(
+                        "SELECT {DELIVERY_COLUMNS} FROM delivery WHERE id = ?1"
+                    ))?
+                    .query_row([id.as_bytes()], |row| Ok(journal::read_delivery(row)))
+                    .optional()?;
+                found.transpose()
+            })
+            .await
+    }
+
+    async fn waits_behind_others(&self, id: DeliveryId) -> Result<bool> {
+        self.link
+            .read(move |tx| {
+                let seq: Option<i64> = tx
+                    .query_row("SELECT seq FROM delivery WHERE id = ?1", [id.as_bytes()], |row| {
+                        row.get(0)
+                    })
+                    .optional()?;
+                let Some(seq) = seq else { return Ok(false) };
+                let head = Lane::of(tx, seq)?.head(tx)?;
+                Ok(head.is_some_and(|(first, _, _)| first != seq))
+            })
+            .await
+    }
+}
+
+/// What is paused, read in the transaction that claims: a pause holds from the moment it is
+/// committed.
+pub(super) struct Paused(Vec<String>);
+
+impl Paused {
+    pub(super) fn read(tx: &Connection) -> Result<Self> {
+        let scopes = tx
+            .prepare_cached("SELECT scope FROM pause")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Self(scopes))
+    }
+
+    pub(super) fn widget(&self, widget: &str) -> bool {
+        self.0.iter().any(|scope| {
+            scope == "all" || scope.strip_prefix("widget/").is_some_and(|name| name == widget)
+        })
+    }
+
+    pub(super) fn bot(&self, bot: &str) -> bool {
+        self.0.iter().any(|scope| {
+            scope == "all" || scope.strip_prefix("bot/").is_some_and(|name| name == bot)
+        })
+    }
+}
+
+/// Records a delivery, unless its key is there.
+pub(super) fn insert(
+    tx: &Connection,
+    now: Timestamp,
+    new: &NewDelivery,
+    bodies: Bodies,
+) -> Result<Enqueued> {
+    let id = new.id();
+    let hash = sha256(&new.text);
+    let known = tx
+        .prepare_cached(
+            "SELECT state, reason, text_sha256, widget, room FROM delivery WHERE key = ?1",
+        )?
+        .query_row([&new.key], |row| {
+            Ok((|| -> Result<_> {
+                let same = row.get::<_, String>(2)? == hash
+                    && row.get::<_, String>(3)? == new.widget.as_str()
+                    && row.get::<_, i64>(4)? == new.room.0.cast_signed();
+                Ok((parsed(row, 0)?, dead_reason(row.get(1)?), same))
+            })())
+        })
+        .optional()?
+        .transpose()?;
+    if let Some((state, reason, same)) = known {
+        return Ok(Enqueued { id, state, reason, known: true, refused: !same });
+    }
+    let (state, reason) = match new.born {
+        Born::Queued => (DeliveryState::Queued, None),
+        Born::Dead(reason) => (DeliveryState::Dead, Some(reason)),
+    };
+    let open = state == DeliveryState::Queued;
+    let counts =
+        new.bot.is_some() && !matches!(reason, Some(DeadReason::Suppressed | DeadReason::Invalid));
+    let text = (open || bodies == Bodies::Full).then_some(&new.text);
+    tx.prepare_cached(
+        "INSERT INTO delivery (id, key, widget, room, sender, bot, event, occurrence, schedule,
+             policy, text, text_sha256, state, reason, open, counts, created_at, not_before,
+             expires_at, ended_at, report)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+             ?19, ?20, ?21)",
+    )?
+    .execute(params![
+        id.as_bytes(),
+        new.key,
+        new.widget.as_str(),
+        new.room.0.cast_signed(),
+        new.sender.as_str(),
+        new.bot.as_ref().map(AsRef::<str>::as_ref),
+        new.event,
+        new.occurrence,
+        new.schedule,
+        policy(new.policy),
+        text,
+        hash,
+        state.as_str(),
+        reason.map(DeadReason::as_str),
+        open,
+        counts,
+        now.as_micros(),
+        new.not_before.unwrap_or(now).as_micros(),
+        new.expires_at.as_micros(),
+        (!open).then_some(now.as_micros()),
+        new.report,
+    ])?;
+    let seq = tx.last_insert_rowid();
+    journal::delivery(tx, now, seq)?;
+    if open {
+        Lane::of(tx, seq)?.refresh(tx)?;
+    }
+    Ok(Enqueued { id, state, reason, known: false, refused: false })
+}
+
+fn claim_widget(
+    tx: &Connection,
+    request: &ClaimRequest,
+    widget: &WidgetClaim,
+    paused: &Paused,
+    bodies: Bodies,
+    claimed: &mut Claimed,
+) -> Result<()> {
+    let now = request.now;
+    let name = widget.widget.as_str();
+    let wait_until = |claimed: &mut Claimed, at: Timestamp| {
+        claimed.next_due = Some(claimed.next_due.map_or(at, |due| due.min(at)));
+    };
+    let mut slots = widget.slots;
+    while slots > 0 {
+        let ready = match request.only {
+            None => next_ready(tx, name)?,
+            Some(id) => lane_of_id(tx, id, name)?,
+        };
+        let Some((lane, ready_at)) = ready else { return Ok(()) };
+        if ready_at > now {
+            wait_until(claimed, ready_at);
+            return Ok(());
+        }
+        let Some((seq, _, _)) = lane.head(tx)? else {
+            lane.refresh(tx)?;
+            continue;
+        };
+        let head = read_head(tx, seq)?;
+        if request.only.is_some_and(|only| only != head.id) {
+            return Ok(());
+        }
+        if head.expires_at <= now {
+            expire(tx, now, seq, bodies)?;
+            claimed.expired += 1;
+            if request.only.is_some() {
+                return Ok(());
+            }
+            continue;
+        }
+        if head.bot.as_ref().is_some_and(|bot| paused.bot(bot.as_str())) {
+            // `resume` refreshes the lane.
+            lane.hold(tx, None)?;
+            continue;
+        }
+        let widget_free = free_at(tx, now, &rate_key(name))?;
+        if widget_free > now {
+            wait_until(claimed, widget_free);
+            return Ok(());
+        }
+        let room_key = format!("{}/{}", rate_key(name), head.room);
+        let room_free = free_at(tx, now, &room_key)?;
+        if room_free > now {
+            lane.hold(tx, Some(room_free))?;
+            if request.only.is_some() {
+                wait_until(claimed, room_free);
+                return Ok(());
+            }
+            continue;
+        }
+        take(tx, &rate_key(name), now, widget.interval)?;
+        take(tx, &room_key, now, widget.room_interval)?;
+        claimed.deliveries.push(start_attempt(tx, request, seq, head)?);
+        lane.refresh(tx)?;
+        slots -= 1;
+    }
+    Ok(())
+}
+
+fn next_ready(tx: &Connection, widget: &str) -> Result<Option<(Lane, Timestamp)>> {
+    let found = tx
+        .prepare_cached(
+            "SELECT room, sender, ready_at FROM lane
+             WHERE widget = ?1 AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1",
+        )?
+        .query_row([widget], |row| {
+            let lane = Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? };
+            Ok((lane, Timestamp::from_micros(row.get(2)?)))
+        })
+        .optional()?;
+    Ok(found)
+}
+
+fn lane_of_id(tx: &Connection, id: DeliveryId, widget: &str) -> Result<Option<(Lane, Timestamp)>> {
+    let found = tx
+        .query_row(
+            "SELECT l.room, l.sender, l.ready_at FROM delivery d
+             JOIN lane l USING (widget, room, sender)
+             WHERE d.id = ?1 AND d.widget = ?2 AND d.state = 'queued' AND l.ready_at IS NOT NULL",
+            params![id.as_bytes(), widget],
+            |row| {
+                let lane = Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? };
+                Ok((lane, Timestamp::from_micros(row.get(2)?)))
+            },
+        )
+        .optional()?;
+    Ok(found)
+}
+
+fn read_head(tx: &Connection, seq: i64) -> Result<ClaimedDelivery> {
+    tx.prepare_cached(
+        "SELECT id, attempts, widget, room, sender, bot, policy, text, created_at, not_before,
+                expires_at, misses, ambiguous
+         FROM delivery WHERE seq = ?1",
+    )?
+    .query_row([seq], |row| {
+        Ok((|| -> Result<_> {
+            Ok(ClaimedDelivery {
+                id: id(row, 0)?,
+                attempt: count(row, 1)? + 1,
+                widget: parsed(row, 2)?,
+                room: journal::number(row, 3)?.into(),
+                sender: parsed(row, 4)?,
+                bot: parsed_or_none(row, 5)?,
+                policy: parsed(row, 6)?,
+                text: row.get(7)?,
+                created_at: instant(row, 8)?,
+                not_before: instant(row, 9)?,
+                expires_at: instant(row, 10)?,
+                misses: count(row, 11)?,
+                ambiguous: count(row, 12)?,
+                started_at: Timestamp::EPOCH,
+            })
+        })())
+    })?
+}
+
+/// queued → sending. The request may leave once this is committed.
+fn start_attempt(
+    tx: &Connection,
+    request: &ClaimRequest,
+    seq: i64,
+    head: ClaimedDelivery,
+) -> Result<ClaimedDelivery> {
+    let now = request.now;
+    tx.prepare_cached(
+        "UPDATE delivery SET state = 'sending', attempts = attempts + 1 WHERE seq = ?1",
+    )?
+    .execute([seq])?;
+    let attempt = AttemptRecord {
+        delivery: head.id,
+        n: head.attempt,
+        incarnation: request.incarnation,
+        started_at: now,
+        ended_at: None,
+        class: None,
+        code: None,
+        http_status: None,
+    };
+    tx.prepare_cached(
+        "INSERT INTO attempt (delivery, n, incarnation, started_at) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        head.id.as_bytes(),
+        head.attempt,
+        request.incarnation.0,
+        now.as_micros()
+    ])?;
+    journal::delivery(tx, now, seq)?;
+    journal::attempt(tx, now, &attempt)?;
+    Ok(ClaimedDelivery { started_at: now, ..head })
+}
+
+/// Writes the end of an attempt, if it has none yet.
+pub(super) fn end_attempt(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    attempt: u32,
+    class: &str,
+    code: &str,
+    http_status: Option<u16>,
+) -> Result<()> {
+    let id: [u8; 16] =
+        tx.query_row("SELECT id FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE attempt SET ended_at = ?3, class = ?4, code = ?5, http_status = ?6
+             WHERE delivery = ?1 AND n = ?2",
+        )?
+        .execute(params![id, attempt, now.as_micros(), class, code, http_status])?;
+    if changed > 0 {
+        let record = tx
+            .prepare_cached(
+                "SELECT incarnation, started_at, class FROM attempt WHERE delivery = ?1 AND n = ?2",
+            )?
+            .query_row(params![id, attempt], |row| {
+                Ok((|| -> Result<_> {
+                    Ok(AttemptRecord {
+                        delivery: DeliveryId::from_bytes(id),
+                        n: attempt,
+                        incarnation: IncarnationId(row.get(0)?),
+                        started_at: instant(row, 1)?,
+                        ended_at: Some(now),
+                        class: parsed_or_none(row, 2)?,
+                        code: Some(code.to_owned()),
+                        http_status,
+                    })
+                })())
+            })??;
+        journal::attempt(tx, now, &record)?;
+    }
+    Ok(())
+}
+
+/// sending → unknown, and when it moves on by itself.
+pub(super) fn turn_unknown(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    settle: Settle,
+    reason: &str,
+) -> Result<DeliveryState> {
+    let (policy, resends): (String, u32) =
+        tx.query_row("SELECT policy, resends FROM delivery WHERE seq = ?1", [seq], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let at_least_once = policy == self::policy(Policy::AtLeastOnce);
+    if at_least_once && resends >= settle.max_resends {
+        // No resends are left, and waiting brings no knowledge.
+        tx.execute("UPDATE delivery SET ambiguous = ambiguous + 1 WHERE seq = ?1", [seq])?;
+        let record = finish(tx, now, seq, DeadReason::Unresolved, Bodies::Full)?;
+        report(tx, now, seq, &record)?;
+        return Ok(DeliveryState::Dead);
+    }
+    let resend_at = at_least_once.then(|| (now + settle.wait).as_micros());
+    tx.prepare_cached(
+        "UPDATE delivery SET state = 'unknown', reason = ?2, open = ?3, resend_at = ?4,
+             unknown_since = ?5, ambiguous = ambiguous + 1, misses = 0
+         WHERE seq = ?1",
+    )?
+    .execute(params![seq, reason, at_least_once, resend_at, now.as_micros()])?;
+    let record = journal::delivery(tx, now, seq)?;
+    Lane::of(tx, seq)?.refresh(tx)?;
+    report(tx, now, seq, &record)?;
+    Ok(DeliveryState::Unknown)
+}
+
+/// queued, sending or unknown → dead. A row that ever had an ambiguous attempt ends as unresolved,
+/// whatever ends it: nobody may read "never applied" into it.
+pub(super) fn finish(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    reason: DeadReason,
+    bodies: Bodies,
+) -> Result<DeliveryRecord> {
+    tx.prepare_cached(
+        "UPDATE delivery SET state = 'dead', open = 0, resend_at = NULL, ended_at = ?3,
+             reason = iif(ambiguous > 0, 'unresolved', ?2),
+             text = iif(?4, NULL, text)
+         WHERE seq = ?1",
+    )?
+    .execute(params![seq, reason.as_str(), now.as_micros(), bodies == Bodies::Hash])?;
+    let record = journal::delivery(tx, now, seq)?;
+    Lane::of(tx, seq)?.refresh(tx)?;
+    Ok(record)
+}
+
+fn expire(tx: &Connection, now: Timestamp, seq: i64, bodies: Bodies) -> Result<()> {
+    let record = finish(tx, now, seq, DeadReason::Expired, bodies)?;
+    report(tx, now, seq, &record)
+}
+
+/// Puts a delivery event into the inbox of the bot that asked to be told.
+fn report(tx: &Connection, now: Timestamp, seq: i64, record: &DeliveryRecord) -> Result<()> {
+    let Some(bot) = &record.bot else { return Ok(()) };
+    let wanted: bool =
+        tx.query_row("SELECT report FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    if !wanted {
+        return Ok(());
+    }
+    let prefix = format!("bot/{bot}/");
+    let event = NewEvent {
+        widget: record.widget.clone(),
+        at: now,
+        body: EventBody::Delivery {
+            delivery: record.id,
+            key: record.key.strip_prefix(&prefix).map(str::to_owned),
+            room: record.room,
+            state: record.state.to_string(),
+            reason: record.reason.clone(),
+        },
+        recipients: vec![bot.clone()],
+    };
+    super::inbox::insert_event(tx, now, &event)
+}
+
+fn record(
+    tx: &Connection,
+    now: Timestamp,
+    settle: Settle,
+    mut outcome: Settled,
+    bodies: Bodies,
+) -> Result<Option<Recorded>> {
+    let found = tx
+        .prepare_cached("SELECT seq, state, attempts FROM delivery WHERE id = ?1")?
+        .query_row([outcome.delivery.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?))
+        })
+        .optional()?;
+    let Some((seq, state, attempts)) = found else { return Ok(None) };
+    let foreign_answer = match &outcome.next {
+        Next::Delivered { uuid: Some(uuid), .. } => names_another(tx, now, seq, uuid)?,
+        _ => false,
+    };
+    if foreign_answer {
+        outcome.class = Class::Ambiguous;
+        outcome.code = "foreign_answer".into();
+        outcome.next = Next::Unknown;
+    }
+    end_attempt(
+        tx,
+        now,
+        seq,
+        outcome.attempt,
+        outcome.class.as_str(),
+        &outcome.code,
+        outcome.http_status,
+    )?;
+    let own = attempts == outcome.attempt;
+    let state = match (state.as_str(), &outcome.next) {
+        // The usual case.
+        ("sending", _) if own => apply(tx, now, settle, seq, &outcome, bodies)?,
+        // Its own late answer, after the row was given up as unknown.
+        ("unknown", Next::Delivered { .. } | Next::Dead(_)) => {
+            apply(tx, now, settle, seq, &outcome, bodies)?
+        }
+        // Too late to move anything; the attempt's own record tells what was seen.
+        (state, _) => state.parse().map_err(|_| journal::unreadable(state))?,
+    };
+    Ok(Some(Recorded { delivery: outcome.delivery, class: outcome.class, state, foreign_answer }))
+}
+
+fn apply(
+    tx: &Connection,
+    now: Timestamp,
+    settle: Settle,
+    seq: i64,
+    outcome: &Settled,
+    bodies: Bodies,
+) -> Result<DeliveryState> {
+    match &outcome.next {
+        Next::Delivered { message, uuid, time } => {
+            tx.prepare_cached(
+                "UPDATE delivery SET state = 'delivered', reason = NULL, open = 0,
+                     resend_at = NULL, ended_at = ?2, server_message_id = ?3, server_uuid = ?4,
+                     server_time = ?5, text = iif(?6, NULL, text)
+                 WHERE seq = ?1",
+            )?
+            .execute(params![
+                seq,
+                now.as_micros(),
+                message.0.cast_signed(),
+                uuid,
+                time.map(Timestamp::as_micros),
+                bodies == Bodies::Hash
+            ])?;
+            let record = journal::delivery(tx, now, seq)?;
+            Lane::of(tx, seq)?.refresh(tx)?;
+            report(tx, now, seq, &record)?;
+            Ok(DeliveryState::Delivered)
+        }
+        Next::Retry { at } => {
+            let missed = outcome.class == Class::NotSent;
+            tx.prepare_cached(
+                "UPDATE delivery SET state = 'queued', next_attempt_at = ?2,
+                     misses = iif(?3, misses + 1, 0)
+                 WHERE seq = ?1",
+            )?
+            .execute(params![seq, at.as_micros(), missed])?;
+            journal::delivery(tx, now, seq)?;
+            Lane::of(tx, seq)?.refresh(tx)?;
+            Ok(DeliveryState::Queued)
+        }
+        Next::Dead(reason) => {
+            let record = finish(tx, now, seq, *reason, bodies)?;
+            report(tx, now, seq, &record)?;
+            Ok(DeliveryState::Dead)
+        }
+        Next::Unknown => turn_unknown(tx, now, seq, settle, &outcome.code),
+    }
+}
+
+/// Whether another delivery became the message with this uuid a short while ago.
+fn names_another(tx: &Connection, now: Timestamp, seq: i64, uuid: &str) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery
+             WHERE server_uuid = ?1 AND seq <> ?2 AND ended_at >= ?3)",
+        )?
+        .query_row(params![uuid, seq, (now - FOREIGN_UUID_WINDOW).as_micros()], |row| row.get(0))?)
+}
+
+fn sweep(
+    tx: &Connection,
+    now: Timestamp,
+    settle: Settle,
+    limit: usize,
+    bodies: Bodies,
+) -> Result<(u64, Option<Timestamp>)> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let list = |sql: &str, bound: i64| -> Result<Vec<i64>> {
+        Ok(tx
+            .prepare_cached(sql)?
+            .query_map(params![bound, limit], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?)
+    };
+    let mut moved = 0;
+    for seq in list(
+        "SELECT seq FROM delivery WHERE state = 'queued' AND expires_at <= ?1
+         ORDER BY expires_at LIMIT ?2",
+        now.as_micros(),
+    )? {
+        expire(tx, now, seq, bodies)?;
+        moved += 1;
+    }
+    for seq in list(
+        "SELECT seq FROM delivery WHERE resend_at IS NOT NULL AND resend_at <= ?1
+         ORDER BY resend_at LIMIT ?2",
+        now.as_micros(),
+    )? {
+        resend(tx, now, seq, bodies)?;
+        moved += 1;
+    }
+    let given_up = now - settle.unresolved_after;
+    for seq in list(
+        "SELECT seq FROM delivery WHERE state = 'unknown' AND unknown_since <= ?1
+         ORDER BY unknown_since LIMIT ?2",
+        given_up.as_micros(),
+    )? {
+        let record = finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
+        report(tx, now, seq, &record)?;
+        moved += 1;
+    }
+    let next: Option<i64> = tx.query_row(
+        "SELECT min(at) FROM (
+             SELECT min(expires_at) AS at FROM delivery WHERE state = 'queued'
+             UNION ALL SELECT min(resend_at) FROM delivery WHERE resend_at IS NOT NULL
+             UNION ALL SELECT min(unknown_since) + ?1 FROM delivery WHERE state = 'unknown')",
+        [i64::try_from(settle.unresolved_after.as_micros()).unwrap_or(i64::MAX)],
+        |row| row.get(0),
+    )?;
+    Ok((moved, next.map(Timestamp::from_micros)))
+}
+
+/// unknown → queued, `at_least_once` only: from here on it may have been applied twice.
+fn resend(tx: &Connection, now: Timestamp, seq: i64, bodies: Bodies) -> Result<()> {
+    let expires_at: i64 =
+        tx.query_row("SELECT expires_at FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    if expires_at <= now.as_micros() {
+        return expire(tx, now, seq, bodies);
+    }
+    requeue(tx, now, seq, true)
+}
+
+/// dead or unknown → queued again, by time or by an operator.
+pub(super) fn requeue(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    possible_duplicate: bool,
+) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE delivery SET state = 'queued', reason = NULL, open = 1, resend_at = NULL,
+             ended_at = NULL, unknown_since = NULL, next_attempt_at = ?2, misses = 0,
+             resends = resends + ?3, possible_duplicate = max(possible_duplicate, ?3)
+         WHERE seq = ?1",
+    )?
+    .execute(params![seq, now.as_micros(), possible_duplicate])?;
+    journal::delivery(tx, now, seq)?;
+    Lane::of(tx, seq)?.refresh(tx)
+}
+
+/// When the next request of this rate may leave. Nothing is held for longer than the longest
+/// `Retry-After` that is honoured: an instant beyond that was written before the clock went back.
+fn free_at(tx: &Connection, now: Timestamp, key: &str) -> Result<Timestamp> {
+    let tat: Option<i64> = tx
+        .prepare_cached("SELECT tat FROM rate WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    let tat = tat.map_or(Timestamp::MIN, Timestamp::from_micros);
+    Ok(if tat > now + LONGEST_HOLD { now } else { tat })
+}
+
+/// Even spacing without burst: the next request leaves an interval after this one.
+fn take(tx: &Connection, key: &str, now: Timestamp, interval: Duration) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO rate (key, tat) VALUES (?1, ?2)
+         ON CONFLICT (key) DO UPDATE SET tat = excluded.tat",
+    )?
+    .execute(params![key, (now + interval).as_micros()])?;
+    Ok(())
+}
+
+fn rate_key(widget: &str) -> String {
+    format!("widget/{widget}")
+}
+
+fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::AtLeastOnce => "at_least_once",
+        _ => "at_most_once",
+    }
+}
+
+fn dead_reason(text: Option<String>) -> Option<DeadReason> {
+    text.and_then(|text| text.parse().ok())
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,440 @@
+//! Cursors, occurrences, and the rooms that an occurrence is still to reach.
+
+use async_trait::async_trait;
+use imbabot_core::{RoomId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::journal::{self, instant, instant_or_none, unreadable};
+use super::outbox;
+use super::{Bodies, SqliteStore, inbox};
+use crate::error::Result;
+use crate::outbox::DeadReason;
+use crate::schedules::{
+    AdoptSchedule, Cursor, Expansion, NewOccurrence, OccurrenceCommit, OccurrenceOutcome,
+    OccurrenceRecord, Pinned, RangeRecord, Schedules, Target,
+};
+
+/// A cursor that lies further in the future than this was written under a wrong clock.
+const FUTURE: i64 = 24 * 3_600 * 1_000_000;
+
+#[async_trait]
+impl Schedules for SqliteStore {
+    async fn adopt_schedules(
+        &self,
+        now: Timestamp,
+        schedules: Vec<AdoptSchedule>,
+    ) -> Result<Vec<Cursor>> {
+        let bodies = self.bodies;
+        self.link.write(move |tx| adopt(tx, now, &schedules, bodies)).await
+    }
+
+    async fn cursors(&self) -> Result<Vec<Cursor>> {
+        self.link.read(read_cursors).await
+    }
+
+    async fn commit_occurrences(&self, step: OccurrenceCommit) -> Result<bool> {
+        self.link
+            .write(move |tx| {
+                let moved = tx
+                    .prepare_cached(
+                        "UPDATE schedule SET fired_through = ?3
+                         WHERE key = ?1 AND fired_through = ?2 AND present = 1",
+                    )?
+                    .execute(params![
+                        step.key,
+                        step.from.as_micros(),
+                        step.through.max(step.from).as_micros()
+                    ])?;
+                if moved == 0 {
+                    return Ok(false);
+                }
+                for occurrence in &step.occurrences {
+                    insert_occurrence(tx, step.now, &step.key, occurrence)?;
+                }
+                for range in &step.ranges {
+                    let record = RangeRecord {
+                        schedule: step.key.clone(),
+                        outcome: range.outcome,
+                        reason: range.reason.clone(),
+                        from: range.from,
+                        to: range.to,
+                        count: range.count,
+                    };
+                    journal::range(tx, step.now, &record)?;
+                    if range.outcome == OccurrenceOutcome::Missed {
+                        add_missed(tx, &step.key, range.count)?;
+                    }
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn trigger(&self, now: Timestamp, key: &str, occurrence: NewOccurrence) -> Result<()> {
+        let key = key.to_owned();
+        self.link.write(move |tx| insert_occurrence(tx, now, &key, &occurrence)).await
+    }
+
+    async fn next_pinned(&self, limit: usize) -> Result<Option<Pinned>> {
+        self.link
+            .read(move |tx| {
+                let found = tx
+                    .prepare_cached(
+                        "SELECT id, schedule, nominal_at, targets, position FROM occurrence
+                         WHERE targets IS NOT NULL ORDER BY recorded_at, id LIMIT 1",
+                    )?
+                    .query_row([], |row| {
+                        Ok((|| -> Result<_> {
+                            let position = usize::try_from(row.get::<_, i64>(4)?)
+                                .map_err(|_| unreadable("a position"))?;
+                            let targets = row.get_ref(3)?.as_blob().unwrap_or_default();
+                            Ok(Pinned {
+                                id: row.get(0)?,
+                                key: row.get(1)?,
+                                nominal_at: instant(row, 2)?,
+                                targets: unpack(targets, position, limit)?,
+                                position,
+                            })
+                        })())
+                    })
+                    .optional()?;
+                found.transpose()
+            })
+            .await
+    }
+
+    async fn expand(&self, batch: Expansion) -> Result<bool> {
+        let bodies = self.bodies;
+        self.link.write(move |tx| expand(tx, &batch, bodies)).await
+    }
+
+    async fn pause_schedule(&self, now: Timestamp, key: &str, paused: bool) -> Result<bool> {
+        let key = key.to_owned();
+        self.link
+            .write(move |tx| {
+                let before: Option<bool> = tx
+                    .query_row(
+                        "SELECT paused FROM schedule WHERE key = ?1 AND present = 1",
+                        [&key],
+                        |row| row.get(0),
+                    )
+                    .optional()?;
+                let Some(before) = before else { return Ok(false) };
+                tx.execute("UPDATE schedule SET paused = ?2 WHERE key = ?1", params![key, paused])?;
+                let word = |paused: bool| if paused { "paused" } else { "running" };
+                super::operations::acted(
+                    tx,
+                    now,
+                    if paused { "schedules pause" } else { "schedules resume" },
+                    &format!("schedule/{key}"),
+                    word(before),
+                    word(paused),
+                )?;
+                Ok(true)
+            })
+            .await
+    }
+}
+
+fn adopt(
+    tx: &Connection,
+    now: Timestamp,
+    schedules: &[AdoptSchedule],
+    bodies: Bodies,
+) -> Result<Vec<Cursor>> {
+    tx.execute("UPDATE schedule SET present = 0", [])?;
+    let mut reanchored = Vec::new();
+    for schedule in schedules {
+        let known: Option<(String, i64)> = tx
+            .prepare_cached("SELECT definition, fired_through FROM schedule WHERE key = ?1")?
+            .query_row([&schedule.key], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let through = match &known {
+            Some((definition, through)) if *definition == schedule.definition => {
+                if *through > now.as_micros() + FUTURE {
+                    reanchored.push(schedule.key.clone());
+                    now.as_micros()
+                } else {
+                    *through
+                }
+            }
+            // Never back: what fired under the old rule cannot fire again under the new one.
+            Some((_, through)) if *through <= now.as_micros() + FUTURE => {
+                (*through).max(now.as_micros())
+            }
+            _ => now.as_micros(),
+        };
+        tx.prepare_cached(
+            "INSERT INTO schedule (key, definition, fired_through) VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO UPDATE SET definition = excluded.definition,
+                 fired_through = excluded.fired_through, present = 1",
+        )?
+        .execute(params![schedule.key, schedule.definition, through])?;
+    }
+    let orphans: Vec<i64> = tx
+        .prepare(
+            "SELECT seq FROM delivery
+             WHERE open = 1 AND state = 'queued' AND schedule IS NOT NULL
+               AND schedule NOT IN (SELECT key FROM schedule WHERE present = 1)",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for seq in orphans {
+        outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
+    }
+    tx.execute(
+        "UPDATE occurrence SET targets = NULL WHERE targets IS NOT NULL
+           AND schedule NOT IN (SELECT key FROM schedule WHERE present = 1)",
+        [],
+    )?;
+    let mut cursors = read_cursors(tx)?;
+    for cursor in &mut cursors {
+        cursor.reanchored = reanchored.contains(&cursor.key);
+    }
+    Ok(cursors)
+}
+
+fn read_cursors(tx: &Connection) -> Result<Vec<Cursor>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT key, fired_through, paused, last_fired, missed FROM schedule
+         WHERE present = 1 ORDER BY key",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut cursors = Vec::new();
+    while let Some(row) = rows.next()? {
+        cursors.push(Cursor {
+            key: row.get(0)?,
+            fired_through: instant(row, 1)?,
+            paused: row.get(2)?,
+            last_fired: instant_or_none(row, 3)?,
+            missed: journal::number(row, 4)?,
+            reanchored: false,
+        });
+    }
+    Ok(cursors)
+}
+
+fn insert_occurrence(
+    tx: &Connection,
+    now: Timestamp,
+    key: &str,
+    occurrence: &NewOccurrence,
+) -> Result<()> {
+    let targets = (!occurrence.targets.is_empty()).then(|| pack(&occurrence.targets));
+    let inserted = tx
+        .prepare_cached(
+            "INSERT INTO occurrence (id, schedule, nominal_at, recorded_at, outcome, reason,
+                 deliveries, targets)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            occurrence.id,
+            key,
+            occurrence.nominal_at.as_micros(),
+            now.as_micros(),
+            occurrence.outcome.as_str(),
+            occurrence.reason,
+            i64::try_from(occurrence.targets.len()).unwrap_or(i64::MAX),
+            targets,
+        ])?;
+    if inserted == 0 {
+        // The id is the arbiter: what is recorded already does not fire again.
+        return Ok(());
+    }
+    for event in &occurrence.events {
+        inbox::insert_event(tx, now, event)?;
+    }
+    match occurrence.outcome {
+        OccurrenceOutcome::Fired => {
+            tx.prepare_cached(
+                "UPDATE schedule SET last_fired = max(coalesce(last_fired, ?2), ?2) WHERE key = ?1",
+            )?
+            .execute(params![key, occurrence.nominal_at.as_micros()])?;
+        }
+        OccurrenceOutcome::Missed => add_missed(tx, key, 1)?,
+        OccurrenceOutcome::Skipped => {}
+    }
+    journal::occurrence(tx, now, &read_occurrence(tx, &occurrence.id)?)
+}
+
+fn add_missed(tx: &Connection, key: &str, count: u64) -> Result<()> {
+    tx.prepare_cached("UPDATE schedule SET missed = missed + ?2 WHERE key = ?1")?
+        .execute(params![key, i64::try_from(count).unwrap_or(i64::MAX)])?;
+    Ok(())
+}
+
+fn read_occurrence(tx: &Connection, id: &str) -> Result<OccurrenceRecord> {
+    tx.prepare_cached(
+        "SELECT id, schedule, nominal_at, recorded_at, outcome, reason, deliveries
+         FROM occurrence WHERE id = ?1",
+    )?
+    .query_row([id], |row| {
+        Ok((|| -> Result<_> {
+            Ok(OccurrenceRecord {
+                id: row.get(0)?,
+                schedule: row.get(1)?,
+                nominal_at: instant(row, 2)?,
+                recorded_at: instant(row, 3)?,
+                outcome: journal::parsed(row, 4)?,
+                reason: row.get(5)?,
+                deliveries: journal::number(row, 6)?,
+            })
+        })())
+    })?
+}
+
+fn expand(tx: &Connection, batch: &Expansion, bodies: Bodies) -> Result<bool> {
+    let found = tx
+        .prepare_cached(
+            "SELECT position, targets, schedule FROM occurrence
+             WHERE id = ?1 AND targets IS NOT NULL",
+        )?
+        .query_row([&batch.id], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, String>(2)?))
+        })
+        .optional()?;
+    let Some((position, targets, schedule)) = found else { return Ok(false) };
+    if usize::try_from(position) != Ok(batch.position) {
+        return Ok(false);
+    }
+    let mut left_out = 0_i64;
+    for delivery in &batch.deliveries {
+        let overlaps: bool = batch.skip_overlap
+            && tx
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM delivery
+                     WHERE schedule = ?1 AND widget = ?2 AND room = ?3 AND open = 1
+                       AND state IN ('queued', 'sending') AND occurrence <> ?4)",
+                )?
+                .query_row(
+                    params![
+                        schedule,
+                        delivery.widget.as_str(),
+                        delivery.room.0.cast_signed(),
+                        batch.id
+                    ],
+                    |row| row.get(0),
+                )?;
+        if overlaps {
+            left_out += 1;
+        } else {
+            outbox::insert(tx, batch.now, delivery, bodies)?;
+        }
+    }
+    // A target without a delivery (its room is gone meanwhile) is left out as well.
+    left_out += i64::try_from(batch.served.saturating_sub(batch.deliveries.len())).unwrap_or(0);
+    let position = batch.position + batch.served;
+    let done = position >= count(&targets)?;
+    tx.prepare_cached(
+        "UPDATE occurrence SET position = ?2, targets = iif(?3, NULL, targets),
+             deliveries = deliveries - ?4
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        batch.id,
+        i64::try_from(position).unwrap_or(i64::MAX),
+        done,
+        left_out
+    ])?;
+    if done {
+        let mut record = read_occurrence(tx, &batch.id)?;
+        if record.deliveries == 0 {
+            tx.execute(
+                "UPDATE occurrence SET outcome = 'skipped', reason = ?2 WHERE id = ?1",
+                params![batch.id, if batch.skip_overlap { "overlap" } else { "no_rooms" }],
+            )?;
+            record = read_occurrence(tx, &batch.id)?;
+            journal::occurrence(tx, batch.now, &record)?;
+        } else if usize::try_from(record.deliveries) != Ok(count(&targets)?) {
+            journal::occurrence(tx, batch.now, &record)?;
+        }
+    }
+    Ok(true)
+}
+
+/// The pinned rooms: for each widget its name, the number of its rooms, and the rooms, eight bytes
+/// each. A hundred thousand rooms are 800 kB, written once.
+fn pack(targets: &[Target]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(targets.len() * 8 + 80);
+    let mut rest = targets;
+    while let Some(first) = rest.first() {
+        let length = rest.iter().take_while(|t| t.widget == first.widget).count();
+        let (same, others) = rest.split_at(length);
+        let name = first.widget.as_str().as_bytes();
+        // A widget's name has at most 64 bytes.
+        bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(name);
+        bytes.extend_from_slice(&(length as u64).to_le_bytes());
+        for target in same {
+            bytes.extend_from_slice(&target.room.0.to_le_bytes());
+        }
+        rest = others;
+    }
+    bytes
+}
+
+/// Calls `visit` with each widget's name and the bytes of its rooms.
+fn runs<'a>(mut bytes: &'a [u8], mut visit: impl FnMut(&'a str, &'a [u8])) -> Result<()> {
+    let damaged = || unreadable("the rooms of an occurrence");
+    while let Some((length, rest)) = bytes.split_first() {
+        let (name, rest) = rest.split_at_checked(usize::from(*length)).ok_or_else(damaged)?;
+        let (count, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let size = usize::try_from(u64::from_le_bytes(*count)).ok().and_then(|n| n.checked_mul(8));
+        let (rooms, rest) = rest.split_at_checked(size.ok_or_else(damaged)?).ok_or_else(damaged)?;
+        visit(std::str::from_utf8(name).map_err(|_| damaged())?, rooms);
+        bytes = rest;
+    }
+    Ok(())
+}
+
+fn count(bytes: &[u8]) -> Result<usize> {
+    let mut count = 0;
+    runs(bytes, |_, rooms| count += rooms.len() / 8)?;
+    Ok(count)
+}
+
+fn unpack(bytes: &[u8], position: usize, limit: usize) -> Result<Vec<Target>> {
+    let mut found = Vec::new();
+    let mut failed = None;
+    let mut skip = position;
+    runs(bytes, |widget, rooms| {
+        let all = rooms.chunks_exact(8);
+        let length = all.len();
+        match widget.parse::<imbabot_bot::WidgetName>() {
+            Ok(widget) => {
+                for room in all.skip(skip).take(limit - found.len()) {
+                    let mut number = [0; 8];
+                    number.copy_from_slice(room);
+                    let room = RoomId(u64::from_le_bytes(number));
+                    found.push(Target { widget: widget.clone(), room });
+                }
+            }
+            Err(_) => failed = Some(unreadable(widget)),
+        }
+        skip = skip.saturating_sub(length);
+    })?;
+    failed.map_or(Ok(found), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pinned_rooms_are_read_back_from_any_position() {
+        let target =
+            |widget: &str, room| Target { widget: widget.parse().unwrap(), room: RoomId(room) };
+        let all = vec![target("a", 1), target("a", u64::MAX), target("b", 3), target("c", 4)];
+        let bytes = pack(&all);
+        assert_eq!(count(&bytes).unwrap(), 4);
+        for position in 0..=4 {
+            for limit in 0..=4 {
+                let expected: Vec<_> = all.iter().skip(position).take(limit).cloned().collect();
+                assert_eq!(unpack(&bytes, position, limit).unwrap(), expected);
+            }
+        }
+        for cut in 1..bytes.len() {
+            let _ = unpack(&bytes[..cut], 0, 9);
+        }
+    }
+}

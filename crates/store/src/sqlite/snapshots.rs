@@ -1,0 +1,184 @@
+//! The lists, element by element.
+
+use async_trait::async_trait;
+use imbabot_bot::{RoomSelector, WidgetName};
+use imbabot_core::{Room, RoomId, Timestamp, User};
+use rusqlite::{OptionalExtension, params};
+use serde::de::DeserializeOwned;
+
+use super::SqliteStore;
+use super::inbox::insert_event;
+use super::journal::from_json;
+use crate::error::Result;
+use crate::snapshots::{ListKind, PollCommit, SnapshotIndex, Snapshots};
+
+/// How many rooms a pass holds at once.
+const PAGE: usize = 1_000;
+
+#[async_trait]
+impl Snapshots for SqliteStore {
+    async fn snapshot_index(&self, widget: &WidgetName, list: ListKind) -> Result<SnapshotIndex> {
+        let widget = widget.clone();
+        self.link
+            .read(move |tx| {
+                let mut index = SnapshotIndex::default();
+                let times = tx
+                    .query_row(
+                        "SELECT baseline_at, last_good_at FROM list WHERE widget = ?1 AND list = ?2",
+                        params![widget.as_str(), list.as_str()],
+                        |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+                    )
+                    .optional()?;
+                if let Some((baseline, last)) = times {
+                    index.baseline_at = baseline.map(Timestamp::from_micros);
+                    index.last_good_at = last.map(Timestamp::from_micros);
+                }
+                let mut statement = tx.prepare_cached(
+                    "SELECT id, hash, gone FROM item WHERE widget = ?1 AND list = ?2 ORDER BY id",
+                )?;
+                let mut rows = statement.query(params![widget.as_str(), list.as_str()])?;
+                while let Some(row) = rows.next()? {
+                    let id = row.get::<_, i64>(0)?.cast_unsigned();
+                    if row.get::<_, bool>(2)? {
+                        index.gone.push(id);
+                    } else {
+                        index.listed.push((id, row.get::<_, i64>(1)?.cast_unsigned()));
+                    }
+                }
+                // SQLite orders ids as signed numbers; ours are not.
+                index.listed.sort_unstable();
+                index.gone.sort_unstable();
+                Ok(index)
+            })
+            .await
+    }
+
+    async fn commit_poll(&self, poll: PollCommit) -> Result<()> {
+        self.link
+            .write(move |tx| {
+                let (widget, list) = (poll.widget.as_str(), poll.list.as_str());
+                let mut whole = tx.prepare_cached(
+                    "INSERT INTO item (widget, list, id, hash, gone, body)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     ON CONFLICT (widget, list, id) DO UPDATE
+                     SET hash = excluded.hash, gone = excluded.gone, body = excluded.body",
+                )?;
+                let mut marks = tx.prepare_cached(
+                    "UPDATE item SET hash = ?4, gone = ?5
+                     WHERE widget = ?1 AND list = ?2 AND id = ?3",
+                )?;
+                for change in &poll.changes {
+                    let (id, hash) = (change.id.cast_signed(), change.hash.cast_signed());
+                    match &change.body {
+                        Some(body) => {
+                            whole.execute(params![widget, list, id, hash, change.gone, body])?;
+                        }
+                        None => {
+                            marks.execute(params![widget, list, id, hash, change.gone])?;
+                        }
+                    }
+                }
+                for event in &poll.events {
+                    insert_event(tx, poll.now, event)?;
+                }
+                if poll.last {
+                    tx.prepare_cached(
+                        "INSERT INTO list (widget, list, baseline_at, last_good_at)
+                         VALUES (?1, ?2, ?3, ?3)
+                         ON CONFLICT (widget, list) DO UPDATE
+                         SET last_good_at = excluded.last_good_at,
+                             baseline_at = coalesce(baseline_at, excluded.baseline_at)",
+                    )?
+                    .execute(params![widget, list, poll.now.as_micros()])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn rooms_by_id(&self, widget: &WidgetName, ids: &[RoomId]) -> Result<Vec<Room>> {
+        self.items_by_id(widget, ListKind::Rooms, ids.iter().map(|id| id.0).collect()).await
+    }
+
+    async fn users_by_id(&self, widget: &WidgetName, ids: &[u64]) -> Result<Vec<User>> {
+        self.items_by_id(widget, ListKind::Users, ids.to_vec()).await
+    }
+
+    async fn rooms_after(
+        &self,
+        widget: &WidgetName,
+        after: Option<RoomId>,
+        limit: usize,
+    ) -> Result<Vec<Room>> {
+        let widget = widget.clone();
+        self.link
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(
+                    "SELECT body FROM item
+                     WHERE widget = ?1 AND list = 'rooms' AND gone = 0 AND id > ?2
+                     ORDER BY id LIMIT ?3",
+                )?;
+                let after = after.map_or(-1, |id| id.0.cast_signed());
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let mut rows = statement.query(params![widget.as_str(), after, limit])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(from_json(&row.get::<_, String>(0)?)?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    async fn select_rooms(
+        &self,
+        widget: &WidgetName,
+        selector: &RoomSelector,
+    ) -> Result<Vec<Room>> {
+        if let Some(ids) = selector.only_ids() {
+            return self.rooms_by_id(widget, ids).await;
+        }
+        let mut chosen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.rooms_after(widget, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(chosen) };
+            after = Some(last.id);
+            chosen.extend(page.into_iter().filter(|room| selector.matches(room)));
+        }
+    }
+}
+
+impl SqliteStore {
+    async fn items_by_id<T: DeserializeOwned + Send + 'static>(
+        &self,
+        widget: &WidgetName,
+        list: ListKind,
+        mut ids: Vec<u64>,
+    ) -> Result<Vec<T>> {
+        let widget = widget.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        self.link
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(
+                    "SELECT body FROM item
+                     WHERE widget = ?1 AND list = ?2 AND id = ?3 AND gone = 0",
+                )?;
+                let mut found = Vec::new();
+                for id in ids {
+                    let body: Option<String> = statement
+                        .query_row(
+                            params![widget.as_str(), list.as_str(), id.cast_signed()],
+                            |row| row.get(0),
+                        )
+                        .optional()?;
+                    if let Some(body) = body {
+                        found.push(from_json(&body)?);
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
+}
