@@ -1,1 +1,31 @@
-//! (being built)
+#![doc = include_str!("../README.md")]
+
+pub mod breaker;
+pub mod clock;
+mod deliverer;
+pub mod diff;
+mod dispatcher;
+pub mod engine;
+pub mod executor;
+mod housekeeping;
+pub mod limits;
+mod lookup;
+pub mod metrics;
+mod poller;
+pub mod settings;
+mod shared;
+pub mod status;
+mod supervisor;
+mod timer;
+
+pub use clock::{Clock, SystemClock};
+pub use engine::{Engine, Parts};
+pub use executor::{BotExecutor, HandlerEnd, Inline, OwnThreads, Panicked};
+pub use limits::Rate;
+pub use settings::{
+    Announcement, BotSettings, DeliverySettings, PollSettings, Settings, WidgetSettings,
+};
+pub use shared::Fatal;
+pub use status::{NotReady, Status};
+pub use supervisor::Task;
+pub use timer::bot_schedule_key;

@@ -1,0 +1,82 @@
+//! The only place that reads the time or waits for it. Everything else is handed a [`Clock`], so
+//! that a test can live through a year in a second and a clock that jumps.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use imbabot_core::Timestamp;
+
+/// Wall time for what people plan, elapsed time for how long things may take.
+pub trait Clock: Send + Sync + 'static {
+    /// What a clock on the wall shows. It may jump.
+    fn now(&self) -> Timestamp;
+
+    /// Time elapsed since some fixed moment; it never goes back.
+    fn elapsed(&self) -> Duration;
+
+    /// Resolves when `duration` has elapsed, whatever the wall shows.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+
+    /// Resolves when the wall shows `at` or later, also if it got there by a jump.
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+}
+
+/// The host's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+/// Waiting for an instant on the wall looks at the wall at least this often: a clock that is set,
+/// or a host that slept, is noticed within a second.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl SystemClock {
+    /// The host's clock.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn wall() -> Timestamp {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp::EPOCH + since,
+        Err(before) => Timestamp::EPOCH - before.duration(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        wall()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            loop {
+                let left = at.since(wall());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(LOOK)).await;
+            }
+        })
+    }
+}

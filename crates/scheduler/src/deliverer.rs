@@ -1,0 +1,385 @@
+//! Sends what the outbox holds and records what became of it. The only part that calls `send_msg`;
+//! a request leaves only after its claim is on disk, and exactly one layer repeats anything: the
+//! row's own `next_attempt_at`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use imbabot_bot::WidgetName;
+use imbabot_core::{
+    Advice, Class, ClassifyRules, NetCode, Probe, Seen, SendMsg, SendOutcome, Timestamp,
+    TransportError, classify,
+};
+use imbabot_store::{
+    ClaimRequest, ClaimedDelivery, DeadReason, DeliveryState, Next, Settled, WidgetClaim,
+};
+
+use crate::metrics::Family;
+use crate::settings::{Settings, WidgetSettings};
+use crate::shared::{Fatal, Shared};
+
+const TASK: &str = "deliverer";
+/// The transport has time-outs of its own that say more; this is the bound if they fail.
+const MARGIN: Duration = Duration::from_secs(1);
+/// With nothing due, look again after this.
+const LOOK: Duration = Duration::from_secs(3600);
+/// Rows that time moves (expiry, resends) per transaction.
+const SWEEP: usize = 500;
+/// Where the server says "too many" without saying for how long.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// A failed settlement is tried again this often before the process gives up: until then the row
+/// says `sending`, which is true.
+const SETTLE_TRIES: u32 = 30;
+
+pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
+    let mut in_flight: HashMap<WidgetName, usize> = HashMap::new();
+    let mut attempts = FuturesUnordered::new();
+    let mut sweep_at = Timestamp::MIN;
+    loop {
+        let settings = shared.settings.load_full();
+        let mut next = None;
+        if !shared.stop.is_cancelled() {
+            let now = shared.clock.now();
+            if sweep_at <= now {
+                match shared.store.sweep(now, settings.delivery.settle, SWEEP).await {
+                    Ok((moved, due)) => {
+                        shared.store_works("sweep");
+                        // What is due and was not moved comes with the next turn.
+                        sweep_at = due.unwrap_or(now + LOOK).max(now + Duration::from_millis(1));
+                        if moved > 0 {
+                            tracing::debug!(moved, "time moved deliveries on");
+                        }
+                    }
+                    Err(error) => {
+                        shared.store_failed("sweep", error).await?;
+                        continue;
+                    }
+                }
+            }
+            match claim(&shared, &settings, &in_flight).await {
+                Ok(claimed) => {
+                    shared.store_works("claim");
+                    next = claimed.next_due;
+                    for delivery in claimed.deliveries {
+                        let widget = delivery.widget.clone();
+                        *in_flight.entry(widget.clone()).or_default() += 1;
+                        let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
+                        attempts.push(
+                            async move { (widget, attempt(&shared, &settings, delivery).await) }
+                                .boxed(),
+                        );
+                    }
+                }
+                Err(error) => {
+                    shared.store_failed("claim", error).await?;
+                    continue;
+                }
+            }
+        } else if attempts.is_empty() {
+            return Ok(());
+        }
+        let now = shared.clock.now();
+        shared.beat(TASK, if attempts.is_empty() { "idle" } else { "sending" });
+        // A message that only its rate holds back is still on its way.
+        let soon = now + Duration::from_secs(2);
+        shared.idle.deliverer.store(
+            attempts.is_empty() && next.is_none_or(|due| due > soon),
+            Ordering::Release,
+        );
+        let due = next.unwrap_or(now + LOOK).min(sweep_at);
+        tokio::select! {
+            biased;
+            Some((widget, end)) = attempts.next(), if !attempts.is_empty() => {
+                end?;
+                if let Some(count) = in_flight.get_mut(&widget) {
+                    *count = count.saturating_sub(1);
+                }
+                // Whatever else has ended meanwhile, before the next claim.
+                while let Some(Some((widget, end))) = attempts.next().now_or_never() {
+                    end?;
+                    if let Some(count) = in_flight.get_mut(&widget) {
+                        *count = count.saturating_sub(1);
+                    }
+                }
+            }
+            () = shared.stop.cancelled(), if !shared.stop.is_cancelled() => {}
+            () = shared.bells.deliverer.notified() => sweep_at = sweep_at.min(shared.clock.now()),
+            () = shared.clock.sleep_until(due) => {}
+        }
+    }
+}
+
+async fn claim(
+    shared: &Shared,
+    settings: &Settings,
+    in_flight: &HashMap<WidgetName, usize>,
+) -> imbabot_store::Result<imbabot_store::Claimed> {
+    let widgets: Vec<WidgetClaim> = settings
+        .widgets
+        .iter()
+        .map(|widget| {
+            let busy = in_flight.get(&widget.name).copied().unwrap_or_default();
+            let most = shared.breaker(&widget.name, |b| b.slots(settings.delivery.concurrency));
+            shared.board.widget(&widget.name, |status| status.in_flight = busy);
+            WidgetClaim {
+                widget: widget.name.clone(),
+                slots: most.saturating_sub(busy),
+                interval: settings.delivery.rate.interval(),
+                room_interval: settings.delivery.rate_per_room.interval(),
+            }
+        })
+        .filter(|claim| claim.slots > 0)
+        .collect();
+    if widgets.is_empty() {
+        return Ok(imbabot_store::Claimed::default());
+    }
+    let begun = shared.clock.elapsed();
+    let request = ClaimRequest {
+        now: shared.clock.now(),
+        incarnation: shared.incarnation,
+        widgets,
+        only: None,
+    };
+    let claimed = shared.store.claim(request).await?;
+    if !claimed.deliveries.is_empty() {
+        let took = shared.clock.elapsed().saturating_sub(begun);
+        shared.metrics.observe(Family::store_commit_seconds, took.as_secs_f64());
+    }
+    Ok(claimed)
+}
+
+/// One request and its record.
+async fn attempt(
+    shared: &Shared,
+    settings: &Settings,
+    delivery: ClaimedDelivery,
+) -> Result<(), Fatal> {
+    let outcome = match settings.widget(&delivery.widget) {
+        Some(widget) => send(shared, settings, widget, &delivery).await,
+        // Removed by a reload between claim and send: nothing left.
+        None => failed(&delivery, NetCode::Unsendable, "the widget is no longer configured"),
+    };
+    let next = decide(shared, settings, &delivery, &outcome).await;
+    let now = shared.clock.now();
+    if outcome.class != Class::Rejected || !matches!(outcome.advice, Advice::CheckCredentials) {
+        shared.breaker(&delivery.widget, |b| b.attempt(now, outcome.class, &outcome.advice));
+    }
+    if let Advice::RetryAfter(wait) = outcome.advice {
+        let until = now + wait.unwrap_or(RETRY_AFTER);
+        if let Err(error) = shared.store.hold_widget(&delivery.widget, until).await {
+            shared.store_failed("hold_widget", error).await?;
+        }
+    }
+    tell(&delivery, &outcome);
+    settle(shared, settings, &delivery, outcome, next).await
+}
+
+async fn send(
+    shared: &Shared,
+    settings: &Settings,
+    widget: &WidgetSettings,
+    delivery: &ClaimedDelivery,
+) -> SendOutcome {
+    let request = request(delivery);
+    let answer = widget.api.send_msg(&request).boxed();
+    let patience = shared.clock.sleep(settings.delivery.timeout + MARGIN);
+    match select(answer, patience).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(((), _)) => failed(delivery, NetCode::Timeout, "no answer in time"),
+    }
+}
+
+/// What follows an attempt.
+async fn decide(
+    shared: &Shared,
+    settings: &Settings,
+    delivery: &ClaimedDelivery,
+    outcome: &SendOutcome,
+) -> Next {
+    let now = shared.clock.now();
+    match (outcome.class, &outcome.advice) {
+        (Class::Delivered, _) => match &outcome.receipt {
+            Some(receipt) => Next::Delivered {
+                message: receipt.message.id,
+                uuid: receipt.message.uuid.clone(),
+                time: receipt.message.time,
+            },
+            // A confirmation without a message confirms nothing.
+            None => Next::Unknown,
+        },
+        (Class::Ambiguous, _) => Next::Unknown,
+        (Class::NotSent, _) => Next::Retry { at: now + backoff(shared, settings, delivery.misses) },
+        (Class::Rejected, Advice::RetryAfter(wait)) => {
+            Next::Retry { at: now + wait.unwrap_or(RETRY_AFTER) }
+        }
+        // The breaker holds it; a reload lets it go at once.
+        (Class::Rejected, Advice::Redirect { .. }) => Next::Retry { at: now },
+        (Class::Rejected, Advice::CheckCredentials) => {
+            check_credentials(shared, settings, delivery).await
+        }
+        (Class::Rejected, _) => Next::Dead(DeadReason::Rejected),
+    }
+}
+
+/// Refused with 401 or 403: is it the secret key, or only this sender in this room?
+async fn check_credentials(
+    shared: &Shared,
+    settings: &Settings,
+    delivery: &ClaimedDelivery,
+) -> Next {
+    let now = shared.clock.now();
+    let Some(widget) = settings.widget(&delivery.widget) else { return Next::Retry { at: now } };
+    let already = shared.breaker(&delivery.widget, |breaker| breaker.only_probes());
+    if already {
+        return Next::Retry { at: now };
+    }
+    let patience = shared.clock.sleep(settings.delivery.timeout + MARGIN);
+    let probe = match select(widget.api.probe_credentials().boxed(), patience).await {
+        Either::Left((probe, _)) => probe,
+        // Refused is refused: it was not applied, so trying again is safe.
+        Either::Right(((), _)) => return Next::Retry { at: now + RETRY_AFTER },
+    };
+    match probe {
+        Probe::Accepted => Next::Dead(DeadReason::Rejected),
+        Probe::Refused(_) => {
+            if shared.breaker(&delivery.widget, |breaker| breaker.credentials_refused(now)) {
+                tracing::error!(
+                    widget = %delivery.widget, code = "IMB-API-CREDENTIALS",
+                    "ImbaChat refuses the secret key: nothing is sent, everything is kept; \
+                     one probe a minute. Put the right key in place and reload (SIGHUP)"
+                );
+            }
+            shared.bells.poller.notify_one();
+            Next::Retry { at: now }
+        }
+        _ => Next::Retry { at: now + backoff(shared, settings, delivery.misses) },
+    }
+}
+
+/// Full jitter: anything between nothing and the bound, so that many rows do not come back at once.
+fn backoff(shared: &Shared, settings: &Settings, misses: u32) -> Duration {
+    let (min, max) = settings.delivery.backoff;
+    let bound = min.saturating_mul(1 << misses.min(20)).min(max);
+    bound.mul_f64(shared.jitter()).max(min.min(max) / 2)
+}
+
+async fn settle(
+    shared: &Shared,
+    settings: &Settings,
+    delivery: &ClaimedDelivery,
+    outcome: SendOutcome,
+    next: Next,
+) -> Result<(), Fatal> {
+    let settled = Settled {
+        delivery: delivery.id,
+        attempt: delivery.attempt,
+        class: class_of(outcome.class),
+        code: outcome.code.as_str().to_owned(),
+        http_status: outcome.http_status,
+        next,
+    };
+    let rules = settings.delivery.settle;
+    for _ in 0..SETTLE_TRIES {
+        let now = shared.clock.now();
+        match shared.store.settle(now, rules, vec![settled.clone()]).await {
+            Ok(recorded) => {
+                shared.store_works("settle");
+                for record in recorded {
+                    count(shared, delivery, &record, now);
+                }
+                shared.bells.timer.notify_one();
+                shared.bells.dispatcher.notify_one();
+                return Ok(());
+            }
+            Err(error) => shared.store_failed("settle", error).await?,
+        }
+    }
+    // What happened is known here and cannot be written: the next start says `unknown`, which is
+    // the truth about a process that lost its store.
+    Err(Fatal::Store(imbabot_store::Error::new(
+        imbabot_store::ErrorKind::Io,
+        "the outcome of a request could not be recorded for half a minute",
+    )))
+}
+
+fn count(
+    shared: &Shared,
+    delivery: &ClaimedDelivery,
+    record: &imbabot_store::Recorded,
+    now: Timestamp,
+) {
+    let metrics = &shared.metrics;
+    metrics.count(Family::send_attempts_total, &[record.class.as_str()]);
+    if record.state != DeliveryState::Queued {
+        metrics.count(Family::deliveries_total, &[record.state.as_str(), ""]);
+    }
+    if record.state == DeliveryState::Delivered {
+        let since = now.since(delivery.not_before.max(delivery.created_at));
+        metrics.observe(Family::delivery_latency_seconds, since.as_secs_f64());
+    }
+    if record.foreign_answer {
+        tracing::warn!(
+            delivery = %delivery.id, widget = %delivery.widget, code = "IMB-D-FOREIGN-ANSWER",
+            "the answer names a message that another delivery became: the outcome is unknown"
+        );
+    }
+}
+
+/// One line per attempt that did not simply work.
+fn tell(delivery: &ClaimedDelivery, outcome: &SendOutcome) {
+    let (code, detail) = (outcome.code.as_str(), &outcome.detail);
+    let status = outcome.http_status;
+    match outcome.class {
+        Class::Delivered => {
+            let odd = outcome.receipt.as_ref().is_some_and(|r| r.echo_differs || r.salvaged);
+            if odd {
+                tracing::warn!(
+                    delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room, code,
+                    "delivered, with an odd answer: {detail}"
+                );
+            } else {
+                tracing::info!(
+                    delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room,
+                    attempt = delivery.attempt, "delivered"
+                );
+            }
+        }
+        Class::NotSent => tracing::debug!(
+            delivery = %delivery.id, widget = %delivery.widget, code,
+            "not sent, no byte of it arrived: {detail}; tried again"
+        ),
+        Class::Rejected => tracing::warn!(
+            delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room, code, status,
+            "rejected: {detail}"
+        ),
+        Class::Ambiguous => tracing::warn!(
+            delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room, code, status,
+            "nobody knows whether it was posted: {detail}"
+        ),
+    }
+}
+
+fn class_of(class: Class) -> imbabot_store::Class {
+    match class {
+        Class::Delivered => imbabot_store::Class::Delivered,
+        Class::NotSent => imbabot_store::Class::NotSent,
+        Class::Rejected => imbabot_store::Class::Rejected,
+        Class::Ambiguous => imbabot_store::Class::Ambiguous,
+    }
+}
+
+/// What an attempt means that the transport itself did not see to its end.
+fn failed(delivery: &ClaimedDelivery, code: NetCode, why: &str) -> SendOutcome {
+    let error = TransportError::new(code, why);
+    classify(&request(delivery), Seen::Failed(&error), &ClassifyRules::default())
+}
+
+fn request(delivery: &ClaimedDelivery) -> SendMsg {
+    SendMsg::new(delivery.sender.clone(), delivery.room, delivery.text.clone())
+        .with_delivery(delivery.id.to_string(), delivery.attempt)
+}

@@ -1,0 +1,628 @@
+//! What changed between two lists, and whether to believe it. Pure: bytes and an index in, a
+//! verdict out; no I/O, no clock.
+//!
+//! Elements are compared by a hash of their bytes, in the order in which the server listed them
+//! last time; only what differs is decoded. An index holds a few words per room, never a room.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use imbabot_bot::{RoomChange, UserChange};
+use imbabot_core::{Room, User, WidgetId, decode_room, decode_user};
+use twox_hash::XxHash3_64;
+
+/// An element of a list.
+pub trait Item: Sized + Send + 'static {
+    /// Decodes one.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with it.
+    fn decode(bytes: &[u8]) -> Result<Self, String>;
+    /// Its id.
+    fn id(&self) -> u64;
+    /// Whether the row says that it was deleted.
+    fn is_deleted(&self) -> bool;
+    /// The widget it says it belongs to.
+    fn widget(&self) -> Option<WidgetId>;
+}
+
+impl Item for Room {
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        decode_room(bytes).map_err(|e| e.to_string())
+    }
+    fn id(&self) -> u64 {
+        self.id.0
+    }
+    fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+    fn widget(&self) -> Option<WidgetId> {
+        self.widget
+    }
+}
+
+impl Item for User {
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        decode_user(bytes).map_err(|e| e.to_string())
+    }
+    fn id(&self) -> u64 {
+        self.id.0
+    }
+    fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+    fn widget(&self) -> Option<WidgetId> {
+        self.widget
+    }
+}
+
+/// When a list is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trust {
+    /// Good lists in a row without an element before it counts as gone.
+    pub gone_after: u32,
+    /// A change of at least so many elements at once can be suspicious …
+    pub mass: usize,
+    /// … and is believed after so many lists that agree.
+    pub agreeing: u32,
+}
+
+impl Trust {
+    /// The rules of the daemon: 20 elements, and more than half of the list; ten lists.
+    #[must_use]
+    pub fn after(gone_after: u32) -> Self {
+        Self { gone_after: gone_after.max(1), mass: 20, agreeing: 10 }
+    }
+}
+
+/// What is known of a list.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Whether a first list was believed.
+    has_baseline: bool,
+    /// Ids and hashes, ascending by id.
+    listed: Vec<(u64, u64)>,
+    /// The order of the last list, as positions in `listed`.
+    order: Vec<u32>,
+    /// Ids that were listed once and are gone.
+    gone: HashSet<u64>,
+    /// Hashes of rows that say they were deleted, with their ids.
+    deleted: HashMap<u64, u64>,
+    /// Listed ids that the last lists did not have, and how many lists that were.
+    missing: BTreeMap<u64, u32>,
+    /// A mass change that is not believed yet: what it says, and how often it was said in a row.
+    suspicion: Option<(u64, u32)>,
+}
+
+/// A list as it arrives.
+#[derive(Debug)]
+pub struct Observation<'i, T> {
+    index: &'i Index,
+    seed: u64,
+    cursor: usize,
+    seen: Vec<(u64, u64)>,
+    decoded: HashMap<u64, T>,
+    deleted: HashMap<u64, u64>,
+    quarantined: u64,
+    first_quarantined: Option<String>,
+    widgets: HashSet<WidgetId>,
+}
+
+/// A list that arrived whole.
+#[derive(Debug)]
+pub struct Observed<T> {
+    /// Ids and hashes, ascending by id.
+    seen: Vec<(u64, u64)>,
+    order: Vec<u32>,
+    /// What was decoded because its bytes were not known.
+    pub decoded: HashMap<u64, T>,
+    deleted: HashMap<u64, u64>,
+    /// Rows that could not be read.
+    pub quarantined: u64,
+    /// What was wrong with the first of them.
+    pub first_quarantined: Option<String>,
+    /// Ids that were listed more than once: the last one counted.
+    pub duplicates: u64,
+    /// The widgets that decoded rows say they belong to.
+    pub widgets: HashSet<WidgetId>,
+}
+
+/// What differs, by id, ascending.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Not listed before.
+    pub appeared: Vec<u64>,
+    /// Gone before, listed again.
+    pub returned: Vec<u64>,
+    /// Listed with other bytes.
+    pub changed: Vec<u64>,
+    /// Missing for long enough, or marked as deleted.
+    pub gone: Vec<u64>,
+}
+
+/// Whether a list is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The first list: everything is new, and nothing is an event.
+    Baseline,
+    /// Believed.
+    Believed(Delta),
+    /// Most of the list changed at once. It is held until enough lists say the same.
+    Held {
+        /// How many appeared.
+        appeared: usize,
+        /// How many are missing.
+        missing: usize,
+    },
+}
+
+impl Index {
+    /// What the store remembers.
+    #[must_use]
+    pub fn restore(has_baseline: bool, mut listed: Vec<(u64, u64)>, gone: Vec<u64>) -> Self {
+        listed.sort_unstable();
+        let order = (0..listed.len()).map(position).collect();
+        Self { has_baseline, listed, order, gone: gone.into_iter().collect(), ..Self::default() }
+    }
+
+    /// How many elements are listed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// Whether nothing is listed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// Whether a first list was believed.
+    #[must_use]
+    pub fn has_baseline(&self) -> bool {
+        self.has_baseline
+    }
+
+    /// Begins to read a list.
+    #[must_use]
+    pub fn observe<T: Item>(&self, seed: u64) -> Observation<'_, T> {
+        Observation {
+            index: self,
+            seed,
+            cursor: 0,
+            seen: Vec::with_capacity(self.listed.len()),
+            decoded: HashMap::new(),
+            deleted: HashMap::new(),
+            quarantined: 0,
+            first_quarantined: None,
+            widgets: HashSet::new(),
+        }
+    }
+
+    fn place_of(&self, id: u64) -> Option<usize> {
+        self.listed.binary_search_by_key(&id, |(listed, _)| *listed).ok()
+    }
+
+    /// Judges a whole list. Counts what is missing; nothing else changes before
+    /// [`Index::commit`].
+    pub fn judge<T>(&mut self, observed: &Observed<T>, trust: Trust) -> Verdict {
+        if !self.has_baseline {
+            return Verdict::Baseline;
+        }
+        let mut delta = Delta::default();
+        let mut missing = Vec::new();
+        let (mut old, mut new) = (self.listed.iter().peekable(), observed.seen.iter().peekable());
+        loop {
+            match (old.peek(), new.peek()) {
+                (None, None) => break,
+                (Some((a, _)), Some((b, _))) if a == b => {
+                    let (id, before) = old.next().copied().unwrap_or_default();
+                    let (_, after) = new.next().copied().unwrap_or_default();
+                    if before != after {
+                        delta.changed.push(id);
+                    }
+                }
+                (Some((a, _)), other) if other.is_none_or(|(b, _)| a < b) => {
+                    missing.push(*a);
+                    old.next();
+                }
+                (_, Some((b, _))) => {
+                    if self.gone.contains(b) {
+                        delta.returned.push(*b);
+                    } else {
+                        delta.appeared.push(*b);
+                    }
+                    new.next();
+                }
+                (Some(_), None) => break,
+            }
+        }
+        let appeared = delta.appeared.len() + delta.returned.len();
+        let deleted: HashSet<u64> = observed.deleted.values().copied().collect();
+        let vanished = missing.iter().filter(|id| !deleted.contains(id)).count();
+        // Only what is newly missing or new can be a mass: what was believed before is settled.
+        let mass = |count: usize| count >= trust.mass && count * 2 > self.listed.len();
+        if mass(appeared) || mass(vanished) {
+            let claim = fingerprint(&delta, &missing);
+            let said = match self.suspicion {
+                Some((before, said)) if before == claim => said + 1,
+                _ => 1,
+            };
+            self.suspicion = Some((claim, said));
+            if said < trust.agreeing {
+                return Verdict::Held { appeared, missing: vanished };
+            }
+            // Ten lists agree: what is missing has been missing for long enough.
+            delta.gone = missing;
+            self.missing.clear();
+            return Verdict::Believed(delta);
+        }
+        self.suspicion = None;
+        self.missing.retain(|id, _| missing.binary_search(id).is_ok());
+        for id in missing {
+            let polls = self.missing.entry(id).or_default();
+            *polls += 1;
+            if *polls >= trust.gone_after || deleted.contains(&id) {
+                delta.gone.push(id);
+            }
+        }
+        Verdict::Believed(delta)
+    }
+
+    /// The list was committed: it is what the next one is compared with.
+    pub fn commit<T>(&mut self, observed: Observed<T>, gone: &[u64]) {
+        for id in gone {
+            self.missing.remove(id);
+            self.gone.insert(*id);
+        }
+        self.deleted = observed.deleted;
+        if self.missing.is_empty() {
+            self.listed = observed.seen;
+            self.order = observed.order;
+        } else {
+            // What is missing but not gone stays listed, with the bytes it had.
+            let old = std::mem::take(&mut self.listed);
+            let kept = old.into_iter().filter(|(id, _)| self.missing.contains_key(id));
+            let mut listed: Vec<(u64, u64)> = observed.seen.iter().copied().chain(kept).collect();
+            listed.sort_unstable();
+            let place: Vec<u32> = observed
+                .seen
+                .iter()
+                .filter_map(|(id, _)| listed.binary_search_by_key(id, |(i, _)| *i).ok())
+                .map(position)
+                .collect();
+            self.order =
+                observed.order.iter().filter_map(|p| place.get(*p as usize).copied()).collect();
+            self.listed = listed;
+        }
+        for (id, _) in &self.listed {
+            self.gone.remove(id);
+        }
+        self.has_baseline = true;
+        self.suspicion = None;
+    }
+}
+
+/// Positions are kept in 32 bits: a list of four thousand million rooms is no list of a chat.
+fn position(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+fn fingerprint(delta: &Delta, missing: &[u64]) -> u64 {
+    let mut bytes = Vec::new();
+    for part in [&delta.appeared[..], &delta.returned, missing] {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        part.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
+    }
+    XxHash3_64::oneshot(&bytes)
+}
+
+impl<T: Item> Observation<'_, T> {
+    /// The next element of the list.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let hash = XxHash3_64::oneshot_with_seed(self.seed, bytes);
+        let listed = &self.index.listed;
+        let expected = self.index.order.get(self.cursor).and_then(|at| listed.get(*at as usize));
+        if let Some((id, known)) = expected
+            && *known == hash
+        {
+            self.seen.push((*id, hash));
+            self.cursor += 1;
+            return;
+        }
+        if let Some(id) = self.index.deleted.get(&hash) {
+            self.deleted.insert(hash, *id);
+            return;
+        }
+        match T::decode(bytes) {
+            Ok(item) => self.accept(item, hash),
+            Err(why) => self.quarantine(bytes, why),
+        }
+    }
+
+    fn accept(&mut self, item: T, hash: u64) {
+        let id = item.id();
+        self.widgets.extend(item.widget());
+        if item.is_deleted() {
+            self.deleted.insert(hash, id);
+            return;
+        }
+        self.seen.push((id, hash));
+        if let Some(place) = self.index.place_of(id) {
+            // The server's order moved on: go on from here.
+            let next = self.index.order.get(self.cursor).copied();
+            if next == Some(position(place)) {
+                self.cursor += 1;
+            } else if let Some(at) = self.find_in_order(place) {
+                self.cursor = at + 1;
+            }
+            if self.index.listed.get(place).is_some_and(|(_, known)| *known == hash) {
+                self.decoded.remove(&id);
+                return;
+            }
+        }
+        self.decoded.insert(id, item);
+    }
+
+    /// Where the list had this element last time, looked for near by: a list in which everything
+    /// moved is decoded anyway.
+    fn find_in_order(&self, place: usize) -> Option<usize> {
+        let wanted = position(place);
+        let from = self.cursor;
+        let ahead = self.index.order.iter().enumerate().skip(from).take(64);
+        ahead.map(|(at, p)| (at, *p)).find(|(_, p)| *p == wanted).map(|(at, _)| at)
+    }
+
+    fn quarantine(&mut self, bytes: &[u8], why: String) {
+        #[derive(serde::Deserialize)]
+        struct OnlyId {
+            id: imbabot_core::RoomId,
+        }
+        self.quarantined += 1;
+        self.first_quarantined.get_or_insert(why);
+        // A row that cannot be read any more is not a row that is gone.
+        if let Ok(OnlyId { id }) = serde_json::from_slice(bytes)
+            && let Some(place) = self.index.place_of(id.0)
+        {
+            self.seen.push(self.index.listed[place]);
+        }
+    }
+
+    /// The list is whole.
+    #[must_use]
+    pub fn finish(self) -> Observed<T> {
+        // By id, and for one id by its place in the list: the last wins.
+        let mut by_id: Vec<(u64, u32)> =
+            self.seen.iter().enumerate().map(|(place, (id, _))| (*id, position(place))).collect();
+        by_id.sort_unstable();
+        let mut last: Vec<(u64, u32)> = Vec::with_capacity(by_id.len());
+        for (id, place) in by_id {
+            match last.last_mut() {
+                Some((before, kept)) if *before == id => *kept = place,
+                _ => last.push((id, place)),
+            }
+        }
+        let duplicates = (self.seen.len() - last.len()) as u64;
+        let seen: Vec<(u64, u64)> =
+            last.iter().filter_map(|(_, place)| self.seen.get(*place as usize).copied()).collect();
+        let mut order: Vec<u32> = (0..last.len()).map(position).collect();
+        order.sort_unstable_by_key(|at| last.get(*at as usize).map(|(_, place)| *place));
+        let mut decoded = self.decoded;
+        let mut deleted = self.deleted;
+        deleted.retain(|_, id| seen.binary_search_by_key(id, |(i, _)| *i).is_err());
+        decoded.retain(|id, _| seen.binary_search_by_key(id, |(i, _)| *i).is_ok());
+        Observed {
+            seen,
+            order,
+            decoded,
+            deleted,
+            quarantined: self.quarantined,
+            first_quarantined: self.first_quarantined,
+            duplicates,
+            widgets: self.widgets,
+        }
+    }
+}
+
+impl<T> Observed<T> {
+    /// How many elements the list has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether the list is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// The hash of an element.
+    #[must_use]
+    pub fn hash_of(&self, id: u64) -> Option<u64> {
+        let place = self.seen.binary_search_by_key(&id, |(listed, _)| *listed).ok()?;
+        self.seen.get(place).map(|(_, hash)| *hash)
+    }
+
+    /// All ids, ascending.
+    pub fn ids(&self) -> impl Iterator<Item = u64> + '_ {
+        self.seen.iter().map(|(id, _)| *id)
+    }
+}
+
+/// What changed about a room. `Touched` only if nothing else did.
+#[must_use]
+pub fn room_changes(before: &Room, after: &Room) -> Vec<RoomChange> {
+    let mut changes = Vec::new();
+    let mut note = |differs: bool, change| {
+        if differs {
+            changes.push(change);
+        }
+    };
+    note(before.name != after.name, RoomChange::Renamed);
+    note(before.kind != after.kind, RoomChange::KindChanged);
+    note(before.status != after.status, RoomChange::StatusChanged);
+    note(before.is_public != after.is_public, RoomChange::VisibilityChanged);
+    note(before.admin_id != after.admin_id, RoomChange::AdminChanged);
+    if changes.is_empty() && before.updated_at != after.updated_at {
+        changes.push(RoomChange::Touched);
+    }
+    changes
+}
+
+/// What changed about a user.
+#[must_use]
+pub fn user_changes(before: &User, after: &User) -> Vec<UserChange> {
+    if before == after { Vec::new() } else { vec![UserChange::Changed] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUST: Trust = Trust { gone_after: 3, mass: 20, agreeing: 10 };
+
+    fn row(id: u64, name: &str) -> Vec<u8> {
+        format!(r#"{{"id":{id},"name":"{name}","type":1}}"#).into_bytes()
+    }
+
+    fn list(rows: &[(u64, &str)]) -> Vec<Vec<u8>> {
+        rows.iter().map(|(id, name)| row(*id, name)).collect()
+    }
+
+    /// Reads a list, judges it, and commits it if it is believed.
+    fn poll(index: &mut Index, rows: &[Vec<u8>]) -> (Verdict, usize) {
+        let mut observation = index.observe::<Room>(7);
+        rows.iter().for_each(|row| observation.push(row));
+        let observed = observation.finish();
+        let decoded = observed.decoded.len();
+        let verdict = index.judge(&observed, TRUST);
+        match &verdict {
+            Verdict::Baseline => index.commit(observed, &[]),
+            Verdict::Believed(delta) => index.commit(observed, &delta.gone),
+            Verdict::Held { .. } => {}
+        }
+        (verdict, decoded)
+    }
+
+    fn delta(index: &mut Index, rows: &[Vec<u8>]) -> Delta {
+        match poll(index, rows).0 {
+            Verdict::Believed(delta) => delta,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_list_is_a_baseline() {
+        let mut index = Index::default();
+        assert_eq!(poll(&mut index, &list(&[(1, "a"), (2, "b")])).0, Verdict::Baseline);
+        assert_eq!(delta(&mut index, &list(&[(1, "a"), (2, "b")])), Delta::default());
+    }
+
+    #[test]
+    fn only_what_changed_is_decoded() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(3, "c"), (1, "a"), (2, "b")]));
+        assert_eq!(poll(&mut index, &list(&[(3, "c"), (1, "a"), (2, "b")])).1, 0);
+        let (verdict, decoded) = poll(&mut index, &list(&[(3, "c"), (1, "A"), (2, "b"), (4, "d")]));
+        assert_eq!(decoded, 2);
+        let expected = Delta { appeared: vec![4], changed: vec![1], ..Delta::default() };
+        assert_eq!(verdict, Verdict::Believed(expected));
+    }
+
+    #[test]
+    fn order_carries_no_meaning() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b"), (3, "c")]));
+        assert_eq!(delta(&mut index, &list(&[(3, "c"), (2, "b"), (1, "a")])), Delta::default());
+        assert_eq!(poll(&mut index, &list(&[(3, "c"), (2, "b"), (1, "a")])).1, 0);
+    }
+
+    #[test]
+    fn of_two_rows_with_one_id_the_last_wins() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b")]));
+        assert_eq!(delta(&mut index, &list(&[(1, "x"), (2, "b"), (1, "a")])), Delta::default());
+        assert_eq!(delta(&mut index, &list(&[(1, "a"), (2, "b"), (1, "x")])).changed, [1]);
+    }
+
+    #[test]
+    fn a_room_is_gone_after_three_lists_without_it() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b")]));
+        let without = list(&[(1, "a")]);
+        assert!(delta(&mut index, &without).gone.is_empty());
+        assert!(delta(&mut index, &without).gone.is_empty());
+        assert_eq!(delta(&mut index, &without).gone, [2]);
+        assert!(delta(&mut index, &without).gone.is_empty());
+        assert_eq!(delta(&mut index, &list(&[(1, "a"), (2, "b")])).returned, [2]);
+    }
+
+    #[test]
+    fn a_room_that_is_back_in_time_was_never_away() {
+        let mut index = Index::default();
+        let both = list(&[(1, "a"), (2, "b")]);
+        poll(&mut index, &both);
+        for _ in 0..10 {
+            assert_eq!(delta(&mut index, &list(&[(1, "a")])), Delta::default());
+            assert_eq!(delta(&mut index, &list(&[(1, "a")])), Delta::default());
+            assert_eq!(delta(&mut index, &both), Delta::default());
+        }
+    }
+
+    #[test]
+    fn a_row_marked_as_deleted_is_gone_at_once_and_once() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b")]));
+        let deleted = br#"{"id":2,"name":"b","type":1,"deleted_at":"2026-01-01 00:00:00"}"#.to_vec();
+        let rows = vec![row(1, "a"), deleted];
+        assert_eq!(delta(&mut index, &rows).gone, [2]);
+        assert_eq!(poll(&mut index, &rows), (Verdict::Believed(Delta::default()), 0));
+        assert_eq!(delta(&mut index, &list(&[(1, "a"), (2, "b")])).returned, [2]);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_neither_changed_nor_gone() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b")]));
+        for _ in 0..5 {
+            let rows = vec![row(1, "a"), br#"{"id":2,"name":{"deep":[]},"type":[]}"#.to_vec()];
+            assert_eq!(delta(&mut index, &rows), Delta::default());
+        }
+    }
+
+    #[test]
+    fn one_empty_list_among_good_ones_is_no_event() {
+        let mut index = Index::default();
+        let many: Vec<Vec<u8>> = (1..=100).map(|id| row(id, "room")).collect();
+        poll(&mut index, &many);
+        assert!(matches!(poll(&mut index, &[]).0, Verdict::Held { missing: 100, .. }));
+        assert_eq!(delta(&mut index, &many), Delta::default());
+    }
+
+    #[test]
+    fn a_mass_change_is_believed_after_ten_lists_that_agree() {
+        let mut index = Index::default();
+        let many: Vec<Vec<u8>> = (1..=100).map(|id| row(id, "room")).collect();
+        poll(&mut index, &many);
+        for _ in 0..9 {
+            assert!(matches!(poll(&mut index, &many[..10]).0, Verdict::Held { .. }));
+        }
+        assert_eq!(delta(&mut index, &many[..10]).gone.len(), 90);
+        assert_eq!(delta(&mut index, &many[..10]), Delta::default());
+    }
+
+    #[test]
+    fn room_changes_are_named_one_by_one() {
+        let before = Room::new(1.into(), "a");
+        let mut after = before.clone();
+        assert_eq!(room_changes(&before, &after), []);
+        after.updated_at = Some(imbabot_core::Timestamp::EPOCH);
+        assert_eq!(room_changes(&before, &after), [RoomChange::Touched]);
+        after.name = "b".into();
+        after.is_public = true;
+        assert_eq!(
+            room_changes(&before, &after),
+            [RoomChange::Renamed, RoomChange::VisibilityChanged]
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! Takes events from the inbox to the bots and what the bots want to the outbox, each handler in
+//! one transaction with "handled". A handler that fails, panics or takes too long has said nothing.
+//! Never calls `send_msg` and never waits for one bot before it serves another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use imbabot_bot::{
+    BotName, Context, DeliveryEvent, Effects, Event, Listen, Outgoing, Room, RoomEvent, Setting,
+    TimerEvent, User, UserEvent,
+};
+use imbabot_core::{Timestamp, escape_foreign, validate_text};
+use imbabot_store::{
+    Born, DeadReason, EventBody, EventClaim, EventEntry, Handled, HandledOutcome, NewDelivery,
+};
+
+use crate::lookup::Lookup;
+use crate::metrics::Family;
+use crate::settings::{BotSettings, Settings, WidgetSettings};
+use crate::shared::{Fatal, Shared};
+
+const TASK: &str = "dispatcher";
+/// The waits after the first and the second failure; after the third the event is poisoned.
+const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// With nothing due, look again after this: entries that another process added ring no bell here.
+const LOOK: Duration = Duration::from_secs(3600);
+
+pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
+    let mut running: HashMap<BotName, usize> = HashMap::new();
+    let mut handlers = FuturesUnordered::new();
+    loop {
+        let settings = shared.settings.load_full();
+        let mut next = None;
+        if !shared.stop.is_cancelled() {
+            match claim(&shared, &settings, &running).await {
+                Ok((entries, due)) => {
+                    shared.store_works("claim_events");
+                    next = due;
+                    for entry in entries {
+                        *running.entry(entry.bot.clone()).or_default() += 1;
+                        let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
+                        handlers.push(
+                            async move {
+                                let bot = entry.bot.clone();
+                                (bot, handle(&shared, &settings, entry).await)
+                            }
+                            .boxed(),
+                        );
+                    }
+                }
+                Err(error) => {
+                    shared.store_failed("claim_events", error).await?;
+                    continue;
+                }
+            }
+        } else if handlers.is_empty() {
+            return Ok(());
+        }
+        shared.beat(TASK, if handlers.is_empty() { "idle" } else { "handling" });
+        let now = shared.clock.now();
+        shared.idle.dispatcher.store(
+            handlers.is_empty() && next.is_none_or(|due| due > now),
+            Ordering::Release,
+        );
+        let due = next.unwrap_or(now + LOOK);
+        tokio::select! {
+            biased;
+            Some((bot, end)) = handlers.next(), if !handlers.is_empty() => {
+                end?;
+                if let Some(count) = running.get_mut(&bot) {
+                    *count = count.saturating_sub(1);
+                }
+            }
+            () = shared.stop.cancelled(), if !shared.stop.is_cancelled() => {}
+            () = shared.bells.dispatcher.notified() => {}
+            () = shared.clock.sleep_until(due) => {}
+        }
+    }
+}
+
+async fn claim(
+    shared: &Shared,
+    settings: &Settings,
+    running: &HashMap<BotName, usize>,
+) -> imbabot_store::Result<(Vec<EventEntry>, Option<Timestamp>)> {
+    let free: Vec<_> = settings
+        .bots
+        .iter()
+        .map(|bot| {
+            let busy = running.get(&bot.name).copied().unwrap_or_default();
+            (bot.name.clone(), bot.concurrency.saturating_sub(busy))
+        })
+        .collect();
+    if free.iter().all(|(_, slots)| *slots == 0) {
+        return Ok((Vec::new(), None));
+    }
+    shared.store.claim_events(EventClaim { now: shared.clock.now(), free }).await
+}
+
+/// Why a handler's work was not kept.
+struct Failure {
+    outcome: &'static str,
+    reason: String,
+}
+
+async fn handle(shared: &Shared, settings: &Settings, entry: EventEntry) -> Result<(), Fatal> {
+    let end = match (settings.bot(&entry.bot), settings.widget(&entry.widget)) {
+        (Some(bot), Some(widget)) => run_handler(shared, settings, bot, widget, &entry).await,
+        _ => Ok(None),
+    };
+    let recorded = match end {
+        Ok(Some(handled)) => commit(shared, handled).await,
+        // The widget was removed: nobody can be told anything about it any more.
+        Ok(None) => shared.store.fail_event(&entry, shared.clock.now(), "widget_removed", None).await,
+        Err(failure) => fail(shared, &entry, &failure).await,
+    };
+    match recorded {
+        Ok(()) => {
+            shared.store_works("commit_handled");
+            Ok(())
+        }
+        // The entry stays `running`; the next start finds it.
+        Err(error) => shared.store_failed("commit_handled", error).await,
+    }
+}
+
+async fn run_handler(
+    shared: &Shared,
+    settings: &Settings,
+    bot: &BotSettings,
+    widget: &WidgetSettings,
+    entry: &EventEntry,
+) -> Result<Option<Handled>, Failure> {
+    let event = event_of(entry, widget);
+    let lookup = Arc::new(Lookup(Arc::clone(&shared.store)));
+    let context = Context::new(Setting {
+        bot: bot.name.clone(),
+        widget: widget.name.clone(),
+        event: entry.event_name(),
+        now: entry.at,
+        rehearsing: settings.rehearsing,
+        markup: widget.markup,
+        rooms: lookup.clone(),
+        memory: lookup,
+    });
+    let code = Arc::clone(&bot.bot);
+    let handler = async move {
+        let mut context = context;
+        code.on_event(&mut context, &event).await.map(|()| context.into_effects())
+    };
+    let handler = shared.executor.run(&bot.name, handler.boxed());
+    let end = match select(handler, shared.clock.sleep(bot.timeout)).await {
+        Either::Left((end, _)) => end,
+        Either::Right(((), handler)) => {
+            drop(handler);
+            // It may spin without ever awaiting: what comes after it gets another thread.
+            shared.executor.abandon(&bot.name);
+            let reason = format!("timeout: longer than {:?}", bot.timeout);
+            return Err(Failure { outcome: "timeout", reason });
+        }
+    };
+    match end {
+        Ok(Ok(effects)) => Ok(Some(handled(shared, settings, bot, widget, entry, effects))),
+        Ok(Err(error)) => {
+            let reason = format!("error: {}", escape_foreign(&format!("{error:#}"), 200));
+            Err(Failure { outcome: "error", reason })
+        }
+        Err(panicked) => {
+            let reason = escape_foreign(&panicked.to_string(), 200);
+            Err(Failure { outcome: "panic", reason })
+        }
+    }
+}
+
+fn event_of(entry: &EventEntry, widget: &WidgetSettings) -> Event {
+    let markup = widget.markup;
+    match &entry.body {
+        EventBody::Room { change, room, before } => Event::Room(RoomEvent::new(
+            *change,
+            Room::of(room, markup),
+            before.as_ref().map(|room| Room::of(room, markup)),
+            entry.at,
+        )),
+        EventBody::User { change, user, before } => Event::User(UserEvent::new(
+            *change,
+            User::of(user, markup),
+            before.as_ref().map(|user| User::of(user, markup)),
+            entry.at,
+        )),
+        EventBody::Timer { key, occurrence } => {
+            Event::Timer(TimerEvent::new(key.clone(), occurrence.clone(), entry.at))
+        }
+        EventBody::Delivery { delivery, key, room, state, reason } => Event::Delivery(
+            DeliveryEvent::new(*delivery, key.clone(), *room, state, reason.clone(), entry.at),
+        ),
+    }
+}
+
+fn handled(
+    shared: &Shared,
+    settings: &Settings,
+    bot: &BotSettings,
+    widget: &WidgetSettings,
+    entry: &EventEntry,
+    effects: Effects,
+) -> Handled {
+    let now = shared.clock.now();
+    let sends = effects
+        .sends
+        .iter()
+        .map(|outgoing| delivery(settings, bot, widget, entry, outgoing, now))
+        .collect();
+    Handled {
+        entry: entry.clone(),
+        now,
+        sends,
+        wakes: effects.wakes,
+        cancels: effects.cancels,
+        memory: effects.memory,
+        limits: settings.limits,
+    }
+}
+
+fn delivery(
+    settings: &Settings,
+    bot: &BotSettings,
+    widget: &WidgetSettings,
+    entry: &EventEntry,
+    outgoing: &Outgoing,
+    now: Timestamp,
+) -> NewDelivery {
+    let valid =
+        outgoing.room().0 > 0 && validate_text(outgoing.text(), settings.delivery.max_text).is_ok();
+    let from = outgoing.not_before().unwrap_or(now).max(now);
+    let keeps = outgoing.chosen_expiry().unwrap_or(settings.delivery.expires_after);
+    NewDelivery {
+        key: outgoing.full_key(),
+        widget: widget.name.clone(),
+        room: outgoing.room(),
+        sender: outgoing
+            .chosen_sender()
+            .or(bot.sender.as_ref())
+            .unwrap_or(&widget.sender)
+            .clone(),
+        bot: Some(bot.name.clone()),
+        event: Some(entry.event_name()),
+        occurrence: None,
+        schedule: None,
+        policy: outgoing.chosen_policy().or(bot.policy).unwrap_or(settings.delivery.policy),
+        text: outgoing.text().to_owned(),
+        not_before: outgoing.not_before(),
+        expires_at: from + keeps,
+        born: if valid { Born::Queued } else { Born::Dead(DeadReason::Invalid) },
+        report: bot.bot.listens().contains(Listen::DELIVERIES),
+    }
+}
+
+async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> {
+    let bot = handled.entry.bot.clone();
+    let event = handled.entry.event_name();
+    let wakes = !handled.wakes.is_empty();
+    match shared.store.commit_handled(handled).await? {
+        HandledOutcome::Conflict => {
+            shared.metrics.count(Family::bot_invocations_total, &[bot.as_str(), "conflict"]);
+            shared.bells.dispatcher.notify_one();
+        }
+        HandledOutcome::Committed(deliveries) => {
+            shared.metrics.count(Family::bot_invocations_total, &[bot.as_str(), "ok"]);
+            for delivery in &deliveries {
+                if delivery.refused {
+                    tracing::warn!(
+                        bot = %bot, event, delivery = %delivery.id, code = "IMB-B-KEY",
+                        "a message with the same key and another text is there already: this one is not sent"
+                    );
+                }
+                if delivery.known {
+                    continue;
+                }
+                let reason = delivery.reason.map_or("", DeadReason::as_str);
+                shared
+                    .metrics
+                    .count(Family::deliveries_total, &[delivery.state.as_str(), reason]);
+                if let Some(reason) = delivery.reason {
+                    shared.metrics.count(Family::suppressed_total, &[reason.as_str()]);
+                    tracing::warn!(
+                        bot = %bot, event, delivery = %delivery.id, reason = reason.as_str(),
+                        "a message of the bot is not sent"
+                    );
+                }
+            }
+            if !deliveries.is_empty() {
+                shared.idle.deliverer.store(false, Ordering::Release);
+                shared.bells.deliverer.notify_one();
+            }
+            if wakes {
+                shared.bells.timer.notify_one();
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn fail(
+    shared: &Shared,
+    entry: &EventEntry,
+    failure: &Failure,
+) -> imbabot_store::Result<()> {
+    let now = shared.clock.now();
+    let place = usize::try_from(entry.tries).unwrap_or(usize::MAX).saturating_sub(1);
+    let retry_at = RETRIES.get(place).map(|wait| now + *wait);
+    shared.metrics.count(Family::bot_invocations_total, &[entry.bot.as_str(), failure.outcome]);
+    match retry_at {
+        Some(at) => tracing::warn!(
+            bot = %entry.bot, event = entry.event_name(), tries = entry.tries,
+            "the handler failed ({}); nothing of it was kept, tried again at {}",
+            failure.reason, at.compact()
+        ),
+        None => {
+            shared.metrics.count(Family::events_poisoned_total, &[entry.bot.as_str()]);
+            tracing::error!(
+                bot = %entry.bot, event = entry.event_name(), tries = entry.tries, code = "IMB-B-POISONED",
+                "the handler failed on every try ({}); the event is set aside for this bot: \
+                 `imbabot events --poisoned`, `imbabot events retry {}/{}`",
+                failure.reason, entry.event_name(), entry.bot
+            );
+        }
+    }
+    shared.store.fail_event(entry, now, &failure.reason, retry_at).await
+}

@@ -1,0 +1,336 @@
+//! The engine as a whole: it begins a run on a store, hands out the parts as tasks, takes new
+//! settings, and ends the run. It knows no particular bot, and not whether its clock, transport
+//! and threads are real.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use imbabot_core::Timestamp;
+use imbabot_store::{Begun, Store};
+
+use crate::clock::Clock;
+use crate::executor::BotExecutor;
+use crate::metrics::Family;
+use crate::settings::Settings;
+use crate::shared::{Fatal, Shared};
+use crate::status::{NotReady, Status};
+use crate::supervisor::{self, Task};
+use crate::{deliverer, dispatcher, housekeeping, poller, timer};
+
+/// How often the store is asked whether another process changed it: a `send` beside the daemon is
+/// posted within a second, a pause obeyed within one.
+const WATCH: Duration = Duration::from_millis(250);
+/// How often counts and pauses are read for the status.
+const COUNT: Duration = Duration::from_secs(5);
+/// A task that has not looked around for so long is stalled.
+const STALLED: Duration = Duration::from_secs(120);
+
+/// What an engine is made of.
+pub struct Parts {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The store, in the daemon's role.
+    pub store: Arc<dyn Store>,
+    /// Where bots run.
+    pub executor: Arc<dyn BotExecutor>,
+    /// What is to be done.
+    pub settings: Settings,
+    /// The version of the program, for ledger and metrics.
+    pub version: String,
+    /// Spreads retries; the same seed, the same spread.
+    pub seed: u64,
+}
+
+/// One run of the pipeline.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    begun: Arc<Begun>,
+}
+
+impl Engine {
+    /// Begins a run: what was being sent becomes `unknown`, schedules and bots are adopted.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn begin(parts: Parts) -> imbabot_store::Result<Self> {
+        let Parts { clock, store, executor, settings, version, seed } = parts;
+        let now = clock.now();
+        let begun = store.begin(now, &version, settings.delivery.settle).await?;
+        if begun.turned_unknown > 0 {
+            tracing::warn!(
+                deliveries = begun.turned_unknown, code = "IMB-D-UNKNOWN",
+                "the last run ended while it was sending: nobody knows whether these were posted; \
+                 `imbabot deliveries --state unknown`"
+            );
+        }
+        adopt(&*store, now, &settings).await?;
+        let shared = Arc::new(Shared::new(
+            clock,
+            store,
+            executor,
+            settings,
+            begun.incarnation,
+            now,
+            &version,
+            seed,
+        ));
+        Ok(Self { shared, begun: Arc::new(begun) })
+    }
+
+    /// What the run before this one left behind.
+    #[must_use]
+    pub fn begun(&self) -> &Begun {
+        &self.begun
+    }
+
+    /// The parts that a simulation needs: all but those that are about the host.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Task> {
+        macro_rules! task {
+            ($name:literal, $run:path) => {{
+                let shared = Arc::clone(&self.shared);
+                Task { name: $name, start: Box::new(move || Box::pin($run(Arc::clone(&shared)))) }
+            }};
+        }
+        vec![
+            task!("poller", poller::run),
+            task!("timer", timer::run),
+            task!("dispatcher", dispatcher::run),
+            task!("deliverer", deliverer::run),
+        ]
+    }
+
+    /// Runs everything until [`Engine::stop`], then ends the run.
+    ///
+    /// # Errors
+    /// A part cannot go on: the process has to end.
+    pub async fn run(&self) -> Result<(), Fatal> {
+        let mut tasks = self.tasks();
+        let shared = Arc::clone(&self.shared);
+        tasks.push(Task {
+            name: "housekeeping",
+            start: Box::new(move || Box::pin(housekeeping::run(Arc::clone(&shared)))),
+        });
+        let shared = Arc::clone(&self.shared);
+        tasks.push(Task {
+            name: "watcher",
+            start: Box::new(move || Box::pin(watch(Arc::clone(&shared)))),
+        });
+        supervisor::supervise(Arc::clone(&self.shared), tasks).await?;
+        self.end().await
+    }
+
+    /// Polls each list once, handles and delivers what is due, then stops.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub async fn run_once(&self) -> Result<(), Fatal> {
+        let shared = Arc::clone(&self.shared);
+        let mut tasks = self.tasks();
+        tasks.push(Task {
+            name: "once",
+            start: Box::new(move || Box::pin(stop_when_idle(Arc::clone(&shared)))),
+        });
+        supervisor::supervise(Arc::clone(&self.shared), tasks).await?;
+        self.end().await
+    }
+
+    /// Ends the run in the store: nothing is in flight any more.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn end(&self) -> Result<(), Fatal> {
+        let now = self.shared.clock.now();
+        self.shared.store.end(self.shared.incarnation, now).await.map_err(Fatal::Store)
+    }
+
+    /// Stops claiming; what is in flight is finished.
+    pub fn stop(&self) {
+        self.shared.board.reason(NotReady::Draining, "engine", true);
+        self.shared.stop.cancel();
+    }
+
+    /// Whether [`Engine::stop`] was called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// Takes new settings. What was due under the old rules until now fires first.
+    ///
+    /// # Errors
+    /// The store refuses; the old settings stay in force.
+    pub async fn reload(&self, settings: Settings) -> imbabot_store::Result<()> {
+        let now = self.shared.clock.now();
+        adopt(&*self.shared.store, now, &settings).await?;
+        let names: Vec<_> = settings.widgets.iter().map(|widget| widget.name.clone()).collect();
+        self.shared.board.keep_widgets(&names);
+        for name in &names {
+            self.shared.breaker(name, |breaker| breaker.reloaded());
+        }
+        self.shared.settings.store(Arc::new(settings));
+        self.shared.reloads.fetch_add(1, Ordering::AcqRel);
+        self.poll_now();
+        self.wake();
+        Ok(())
+    }
+
+    /// A reload was refused.
+    pub fn reload_failed(&self) {
+        self.shared.metrics.count(Family::config_reload_failures_total, &[]);
+    }
+
+    /// Polls every list as soon as possible.
+    pub fn poll_now(&self) {
+        self.shared.poll_all.store(true, Ordering::Release);
+        self.shared.bells.poller.notify_one();
+    }
+
+    /// Something in the store may have changed: every part looks.
+    pub fn wake(&self) {
+        wake(&self.shared);
+    }
+
+    /// What the engine is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.board.read()
+    }
+
+    /// Why the engine is not ready.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<NotReady> {
+        self.shared.board.reasons()
+    }
+
+    /// Whether every task has looked around lately.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let beats = self.shared.board.beats(self.shared.clock.elapsed());
+        beats.iter().all(|(task, age)| *age < STALLED || WAITS.contains(task))
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let metrics = &self.shared.metrics;
+        let now = self.shared.clock.now();
+        for (name, widget) in self.status().widgets {
+            if let Some(last) = widget.last_good_poll {
+                let age = now.since(last).as_secs_f64();
+                metrics.set(Family::poll_age_seconds, &[name.as_str()], age);
+            }
+        }
+        for (task, age) in self.shared.board.beats(self.shared.clock.elapsed()) {
+            metrics.set(Family::task_heartbeat_age_seconds, &[task], age.as_secs_f64());
+        }
+        metrics.render()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.shared.settings.load_full()
+    }
+
+    /// Deletes finished records that are older than the retention, as housekeeping does.
+    pub async fn prune(&self) {
+        housekeeping::prune(&self.shared).await;
+    }
+}
+
+/// Tasks that may have nothing to do for longer than [`STALLED`].
+const WAITS: [&str; 5] = ["housekeeping", "poller", "timer", "dispatcher", "deliverer"];
+
+async fn adopt(store: &dyn Store, now: Timestamp, settings: &Settings) -> imbabot_store::Result<()> {
+    let bots: Vec<_> = settings.bots.iter().map(|bot| bot.name.clone()).collect();
+    store.adopt_bots(now, &bots).await?;
+    for cursor in store.adopt_schedules(now, timer::definitions(settings)).await? {
+        if cursor.reanchored {
+            tracing::warn!(
+                schedule = cursor.key, code = "IMB-T-REANCHORED",
+                "the last run fired under a clock that was more than a day ahead; \
+                 the schedule goes on from now"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn wake(shared: &Shared) {
+    shared.schedules_changed.store(true, Ordering::Release);
+    shared.idle.none();
+    shared.bells.poller.notify_one();
+    shared.bells.timer.notify_one();
+    shared.bells.dispatcher.notify_one();
+    shared.bells.deliverer.notify_one();
+}
+
+/// Notices what other processes did to the store, and keeps the counts of the status fresh.
+async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
+    let mut counted = None;
+    loop {
+        if shared.store.changed_by_another().await.unwrap_or(false) {
+            wake(&shared);
+            counted = None;
+        }
+        let now = shared.clock.elapsed();
+        if counted.is_none_or(|at| now.saturating_sub(at) >= COUNT) {
+            counted = Some(now);
+            count(&shared).await;
+        }
+        shared.beat("watcher", "watching");
+        tokio::select! {
+            () = shared.stop.cancelled() => return Ok(()),
+            () = shared.clock.sleep(WATCH) => {}
+        }
+    }
+}
+
+async fn count(shared: &Shared) {
+    if let Ok(paused) = shared.store.paused().await {
+        shared.board.paused(paused.iter().map(ToString::to_string).collect());
+    }
+    if let Ok(tally) = shared.store.tally().await {
+        let metrics = &shared.metrics;
+        let mut states = std::collections::BTreeMap::new();
+        for (state, _, count) in &tally.deliveries {
+            *states.entry(*state).or_insert(0) += count;
+        }
+        for state in imbabot_store::DeliveryState::ALL {
+            let count = states.get(state).copied().unwrap_or(0);
+            metrics.set(Family::deliveries, &[state.as_str()], float(count));
+        }
+        metrics.set(Family::possible_duplicates_total, &[], float(tally.possible_duplicates));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// For `run --once`: two looks in a row that find nothing left to do.
+async fn stop_when_idle(shared: Arc<Shared>) -> Result<(), Fatal> {
+    let mut idle = 0;
+    while idle < 3 && !shared.stop.is_cancelled() {
+        shared.clock.sleep(Duration::from_millis(30)).await;
+        idle = if shared.idle.all() { idle + 1 } else { 0 };
+    }
+    shared.stop.cancel();
+    Ok(())
+}

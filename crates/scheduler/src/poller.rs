@@ -1,0 +1,616 @@
+//! Polls the lists of all widgets, finds what changed, and commits snapshot and events together.
+//! One poll of a list at a time; a list that is cut, odd or another widget's is no snapshot, never
+//! an empty one. Sends nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use imbabot_bot::{BotName, Listen, RoomChange, UserChange, WidgetName};
+use imbabot_core::{Error, ErrorKind, GetRooms, GetUsers, ListSummary, Probe, Room, RoomsAuth};
+use imbabot_core::{User, escape_foreign};
+use imbabot_store::{EventBody, ItemChange, ListKind, NewEvent, PollCommit};
+
+use crate::breaker::Reason;
+use crate::diff::{Index, Item, Observed, Trust, Verdict, room_changes, user_changes};
+use crate::metrics::Family;
+use crate::settings::{Settings, WidgetSettings};
+use crate::shared::{Fatal, Shared};
+use crate::status::NotReady;
+
+const TASK: &str = "poller";
+/// Elements per transaction: small enough that a claim of the deliverer waits for milliseconds.
+const BATCH: usize = 1_000;
+/// A poll takes at most a tenth of the time: after one that took long, nine times as long a pause.
+const PAUSE_PER_POLL: u32 = 9;
+/// How long a token of ours is valid: longer than any poll, shorter than ImbaChat's own seven hours.
+const TOKEN: Duration = Duration::from_secs(900);
+
+type Key = (WidgetName, ListKind);
+
+/// A list between two polls.
+#[derive(Default)]
+struct List {
+    index: Option<Index>,
+    /// When it is polled next, on the clock that never goes back.
+    due: Duration,
+    in_flight: bool,
+    polled: bool,
+}
+
+/// How a poll ended.
+enum End {
+    /// A trusted list: what was committed.
+    Good,
+    /// A list that was not believed.
+    Held,
+    /// Not a list.
+    Failed(Error),
+    /// A list of somebody else.
+    Foreign,
+    /// A probe that brought no list.
+    Probed,
+    /// The store failed.
+    Store(imbabot_store::Error),
+}
+
+pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
+    let mut lists: BTreeMap<Key, List> = BTreeMap::new();
+    let mut polls = FuturesUnordered::new();
+    loop {
+        let settings = shared.settings.load_full();
+        adopt(&shared, &settings, &mut lists);
+        let now = shared.clock.elapsed();
+        if shared.poll_all.swap(false, Ordering::AcqRel) {
+            lists.values_mut().for_each(|list| list.due = now);
+        }
+        for (key, list) in &mut lists {
+            if list.in_flight || list.due > now {
+                continue;
+            }
+            let Some(widget) = settings.widget(&key.0) else { continue };
+            list.in_flight = true;
+            let (shared, settings, widget) = (Arc::clone(&shared), Arc::clone(&settings), widget.clone());
+            let (key, index) = (key.clone(), list.index.take());
+            polls.push(
+                async move {
+                    let begun = shared.clock.elapsed();
+                    let (index, end) = poll(&shared, &settings, &widget, key.1, index).await;
+                    (key, index, end, shared.clock.elapsed().saturating_sub(begun))
+                }
+                .boxed(),
+            );
+        }
+        let next = lists.values().filter(|list| !list.in_flight).map(|list| list.due).min();
+        shared.idle.poller.store(
+            polls.is_empty() && lists.values().all(|list| list.polled),
+            Ordering::Release,
+        );
+        let wait = next.map_or(Duration::from_secs(3600), |due| due.saturating_sub(now));
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return Ok(()),
+            Some((key, index, end, took)) = polls.next(), if !polls.is_empty() => {
+                let Some(list) = lists.get_mut(&key) else { continue };
+                list.index = index;
+                list.in_flight = false;
+                list.polled = true;
+                let distance = conclude(&shared, &settings, &key, end, took).await?;
+                list.due = shared.clock.elapsed() + distance;
+            }
+            () = shared.bells.poller.notified() => {}
+            () = shared.clock.sleep(wait) => {}
+        }
+    }
+}
+
+/// Which lists there are to poll: rooms always, users while some bot listens to them.
+fn adopt(shared: &Shared, settings: &Settings, lists: &mut BTreeMap<Key, List>) {
+    let listens = |widget: &WidgetName| {
+        settings.bots.iter().any(|b| b.serves(widget) && b.bot.listens().contains(Listen::USERS))
+    };
+    let mut wanted = Vec::new();
+    for widget in &settings.widgets {
+        wanted.push((widget.name.clone(), ListKind::Rooms));
+        if listens(&widget.name) {
+            wanted.push((widget.name.clone(), ListKind::Users));
+        }
+    }
+    // A list whose poll is in flight is dropped when that poll has ended.
+    lists.retain(|key, list| list.in_flight || wanted.contains(key));
+    for key in wanted {
+        let subject = key.0.to_string();
+        lists.entry(key).or_insert_with(|| {
+            shared.board.reason(NotReady::Starting, &subject, true);
+            List::default()
+        });
+    }
+}
+
+async fn poll(
+    shared: &Shared,
+    settings: &Settings,
+    widget: &WidgetSettings,
+    kind: ListKind,
+    index: Option<Index>,
+) -> (Option<Index>, End) {
+    let open = shared.breaker(&widget.name, |breaker| breaker.open());
+    if matches!(open, Some((Reason::Credentials | Reason::Redirect, _))) {
+        if kind == ListKind::Users {
+            return (index, End::Probed);
+        }
+        // A list asked for with a token says nothing about the credentials that messages need.
+        if widget.rooms_by_jwt {
+            return match widget.api.probe_credentials().await {
+                Probe::Undecided(error) => (index, End::Failed(error)),
+                Probe::Accepted => {
+                    shared.breaker(&widget.name, |breaker| breaker.poll_succeeded());
+                    (index, End::Probed)
+                }
+                _ => (index, End::Probed),
+            };
+        }
+    }
+    let index = match index {
+        Some(index) => index,
+        None => match shared.store.snapshot_index(&widget.name, kind).await {
+            Ok(known) => Index::restore(known.baseline_at.is_some(), known.listed, known.gone),
+            Err(error) => return (None, End::Store(error)),
+        },
+    };
+    match kind {
+        ListKind::Rooms => poll_list::<Room>(shared, settings, widget, kind, index).await,
+        ListKind::Users => poll_list::<User>(shared, settings, widget, kind, index).await,
+    }
+}
+
+/// What differs between the two lists.
+trait Polled: Item + serde::Serialize + Clone {
+    fn list(
+        shared: &Shared,
+        widget: &WidgetSettings,
+        sink: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> impl Future<Output = Result<ListSummary, Error>> + Send;
+    fn stored(
+        shared: &Shared,
+        widget: &WidgetName,
+        ids: &[u64],
+    ) -> impl Future<Output = imbabot_store::Result<Vec<Self>>> + Send;
+    fn appeared(&self, returned: bool) -> Vec<EventBody>;
+    fn changed(&self, before: &Self) -> Vec<EventBody>;
+    fn gone(&self) -> Vec<EventBody>;
+}
+
+impl Polled for Room {
+    async fn list(
+        shared: &Shared,
+        widget: &WidgetSettings,
+        sink: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<ListSummary, Error> {
+        let mut request = GetRooms::new();
+        if widget.rooms_by_jwt {
+            let expires = shared.clock.now() + TOKEN;
+            request.auth = RoomsAuth::Jwt { user: widget.sender.clone(), expires };
+        }
+        widget.api.list_rooms(&request, &mut |element| sink(element.bytes)).await
+    }
+
+    async fn stored(
+        shared: &Shared,
+        widget: &WidgetName,
+        ids: &[u64],
+    ) -> imbabot_store::Result<Vec<Self>> {
+        let ids: Vec<_> = ids.iter().map(|id| (*id).into()).collect();
+        shared.store.rooms_by_id(widget, &ids).await
+    }
+
+    fn appeared(&self, returned: bool) -> Vec<EventBody> {
+        let change = if returned { RoomChange::Returned } else { RoomChange::Opened };
+        vec![EventBody::Room { change, room: Box::new(self.clone()), before: None }]
+    }
+
+    fn changed(&self, before: &Self) -> Vec<EventBody> {
+        room_changes(before, self)
+            .into_iter()
+            .map(|change| EventBody::Room {
+                change,
+                room: Box::new(self.clone()),
+                before: Some(Box::new(before.clone())),
+            })
+            .collect()
+    }
+
+    fn gone(&self) -> Vec<EventBody> {
+        let room = Box::new(self.clone());
+        vec![EventBody::Room { change: RoomChange::Gone, before: Some(room.clone()), room }]
+    }
+}
+
+impl Polled for User {
+    async fn list(
+        _: &Shared,
+        widget: &WidgetSettings,
+        sink: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<ListSummary, Error> {
+        widget.api.list_users(&GetUsers::new(), &mut |element| sink(element.bytes)).await
+    }
+
+    async fn stored(
+        shared: &Shared,
+        widget: &WidgetName,
+        ids: &[u64],
+    ) -> imbabot_store::Result<Vec<Self>> {
+        shared.store.users_by_id(widget, ids).await
+    }
+
+    fn appeared(&self, _: bool) -> Vec<EventBody> {
+        let user = Box::new(self.clone());
+        vec![EventBody::User { change: UserChange::Joined, user, before: None }]
+    }
+
+    fn changed(&self, before: &Self) -> Vec<EventBody> {
+        user_changes(before, self)
+            .into_iter()
+            .map(|change| EventBody::User {
+                change,
+                user: Box::new(self.clone()),
+                before: Some(Box::new(before.clone())),
+            })
+            .collect()
+    }
+
+    fn gone(&self) -> Vec<EventBody> {
+        let user = Box::new(self.clone());
+        vec![EventBody::User { change: UserChange::Gone, before: Some(user.clone()), user }]
+    }
+}
+
+async fn poll_list<T: Polled>(
+    shared: &Shared,
+    settings: &Settings,
+    widget: &WidgetSettings,
+    kind: ListKind,
+    mut index: Index,
+) -> (Option<Index>, End) {
+    // The same for every run: hashes are stored, and one installation's say nothing about another's.
+    let seed = widget.api.credentials().widget.0;
+    let mut observation = index.observe::<T>(seed);
+    let summary = T::list(shared, widget, &mut |bytes| observation.push(bytes)).await;
+    let observed = observation.finish();
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(error) => return (Some(index), End::Failed(error)),
+    };
+    let ours = widget.api.credentials().widget;
+    if observed.widgets.iter().any(|other| *other != ours) {
+        return (Some(index), End::Foreign);
+    }
+    note_oddities(widget, kind, &observed, &summary);
+    let mut verdict = index.judge(&observed, Trust::after(settings.poll.gone_after));
+    if verdict == Verdict::Baseline && !settings.poll.baseline {
+        let appeared = observed.ids().collect();
+        verdict = Verdict::Believed(crate::diff::Delta { appeared, ..Default::default() });
+    }
+    let delta = match verdict {
+        Verdict::Held { appeared, missing } => {
+            tracing::warn!(
+                widget = %widget.name, list = kind.as_str(), appeared, missing,
+                "more than half of the list changed at once: held until ten polls agree"
+            );
+            return (Some(index), End::Held);
+        }
+        Verdict::Baseline => None,
+        Verdict::Believed(delta) => Some(delta),
+    };
+    let commit = Commit { shared, settings, widget: &widget.name, kind };
+    let committed = match &delta {
+        None => commit.baseline(&observed).await,
+        Some(delta) => commit.delta(&observed, delta).await,
+    };
+    match committed {
+        Ok(()) => {
+            index.commit(observed, delta.as_ref().map_or(&[], |delta| &delta.gone));
+            if kind == ListKind::Rooms {
+                let rooms = index.len() as u64;
+                shared.board.widget(&widget.name, |status| status.rooms = Some(rooms));
+                #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+                shared.metrics.set(Family::rooms, &[widget.name.as_str()], rooms as f64);
+            }
+            (Some(index), End::Good)
+        }
+        // What is on disk is not known: the index is read anew.
+        Err(error) => (None, End::Store(error)),
+    }
+}
+
+fn note_oddities<T>(
+    widget: &WidgetSettings,
+    kind: ListKind,
+    observed: &Observed<T>,
+    summary: &ListSummary,
+) {
+    if let Some(first) = &observed.first_quarantined {
+        tracing::warn!(
+            widget = %widget.name, list = kind.as_str(), rows = observed.quarantined,
+            "rows that cannot be read were set aside; the first: {}", escape_foreign(first, 200)
+        );
+    }
+    if observed.duplicates > 0 {
+        tracing::warn!(
+            widget = %widget.name, list = kind.as_str(), rows = observed.duplicates,
+            "ids that are listed more than once; the last row counts"
+        );
+    }
+    if summary.salvaged {
+        tracing::debug!(widget = %widget.name, list = kind.as_str(), "text around the JSON was skipped");
+    }
+}
+
+/// Commits one poll, in batches: each element's new state together with its events.
+struct Commit<'a> {
+    shared: &'a Shared,
+    settings: &'a Settings,
+    widget: &'a WidgetName,
+    kind: ListKind,
+}
+
+impl Commit<'_> {
+    async fn baseline<T: Polled>(&self, observed: &Observed<T>) -> imbabot_store::Result<()> {
+        let mut changes = Vec::with_capacity(BATCH);
+        for id in observed.ids() {
+            changes.extend(upsert(observed, id));
+            if changes.len() == BATCH {
+                self.commit(std::mem::take(&mut changes), Vec::new(), false).await?;
+            }
+        }
+        self.commit(changes, Vec::new(), true).await
+    }
+
+    async fn delta<T: Polled>(
+        &self,
+        observed: &Observed<T>,
+        delta: &crate::diff::Delta,
+    ) -> imbabot_store::Result<()> {
+        let mut touched: Vec<u64> = [&delta.appeared[..], &delta.returned, &delta.changed, &delta.gone]
+            .concat();
+        touched.sort_unstable();
+        let batches = touched.chunks(BATCH);
+        let count = batches.len();
+        for (n, ids) in batches.enumerate() {
+            let before: HashMap<u64, T> = T::stored(self.shared, self.widget, ids)
+                .await?
+                .into_iter()
+                .map(|item| (item.id(), item))
+                .collect();
+            let mut changes = Vec::with_capacity(ids.len());
+            let mut events = Vec::new();
+            for id in ids {
+                let (change, bodies) = self.element(observed, delta, &before, *id);
+                changes.extend(change);
+                events.extend(bodies.into_iter().map(|body| self.event(body)));
+            }
+            self.commit(changes, events, n + 1 == count).await?;
+        }
+        if count == 0 {
+            self.commit(Vec::new(), Vec::new(), true).await?;
+        }
+        Ok(())
+    }
+
+    fn element<T: Polled>(
+        &self,
+        observed: &Observed<T>,
+        delta: &crate::diff::Delta,
+        before: &HashMap<u64, T>,
+        id: u64,
+    ) -> (Option<ItemChange>, Vec<EventBody>) {
+        if delta.gone.binary_search(&id).is_ok() {
+            let change = ItemChange { id, hash: 0, body: None, gone: true };
+            return (Some(change), before.get(&id).map(Polled::gone).unwrap_or_default());
+        }
+        let bodies = match (observed.decoded.get(&id), before.get(&id)) {
+            (Some(after), Some(before)) => after.changed(before),
+            (Some(after), None) => after.appeared(delta.returned.binary_search(&id).is_ok()),
+            // Only its bytes are known to differ, and they could not be read.
+            (None, _) => Vec::new(),
+        };
+        (upsert(observed, id), bodies)
+    }
+
+    fn event(&self, body: EventBody) -> NewEvent {
+        let recipients = recipients(self.settings, self.widget, &body);
+        NewEvent { widget: self.widget.clone(), at: self.shared.clock.now(), body, recipients }
+    }
+
+    async fn commit(
+        &self,
+        changes: Vec<ItemChange>,
+        events: Vec<NewEvent>,
+        last: bool,
+    ) -> imbabot_store::Result<()> {
+        let found: Vec<RoomChange> = events
+            .iter()
+            .filter_map(|event| match &event.body {
+                EventBody::Room { change, .. } => Some(*change),
+                _ => None,
+            })
+            .collect();
+        let news = !events.is_empty();
+        let poll = PollCommit {
+            widget: self.widget.clone(),
+            list: self.kind,
+            now: self.shared.clock.now(),
+            changes,
+            events,
+            last,
+        };
+        self.shared.store.commit_poll(poll).await?;
+        for change in found {
+            self.shared.metrics.count(Family::room_events_total, &[change.as_str()]);
+        }
+        if news {
+            self.shared.idle.dispatcher.store(false, Ordering::Release);
+            self.shared.bells.dispatcher.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn upsert<T: Polled>(observed: &Observed<T>, id: u64) -> Option<ItemChange> {
+    let body = serde_json::to_string(observed.decoded.get(&id)?).ok()?;
+    Some(ItemChange { id, hash: observed.hash_of(id)?, body: Some(body), gone: false })
+}
+
+/// Who is told of a change: bots that listen to the kind, serve the widget and chose the room, as
+/// it is or as it was.
+fn recipients(settings: &Settings, widget: &WidgetName, body: &EventBody) -> Vec<BotName> {
+    let wanted = match body {
+        EventBody::User { .. } => Listen::USERS,
+        _ => Listen::ROOMS,
+    };
+    settings
+        .bots
+        .iter()
+        .filter(|bot| bot.serves(widget) && bot.bot.listens().contains(wanted))
+        .filter(|bot| match (&bot.rooms, body) {
+            (Some(selector), EventBody::Room { room, before, .. }) => {
+                selector.matches(room) || before.as_ref().is_some_and(|b| selector.matches(b))
+            }
+            _ => true,
+        })
+        .map(|bot| bot.name.clone())
+        .collect()
+}
+
+/// Tells what came of a poll; how long until the next one.
+async fn conclude(
+    shared: &Shared,
+    settings: &Settings,
+    (widget, kind): &Key,
+    end: End,
+    took: Duration,
+) -> Result<Duration, Fatal> {
+    let now = shared.clock.now();
+    let name = widget.as_str();
+    let endpoint = match kind {
+        ListKind::Rooms => "get_rooms",
+        ListKind::Users => "get_users",
+    };
+    let usual = match kind {
+        ListKind::Rooms => settings.poll.rooms,
+        ListKind::Users => settings.poll.users,
+    };
+    let mut least = took.saturating_mul(PAUSE_PER_POLL);
+    let (outcome, problem) = match end {
+        End::Good | End::Held => {
+            shared.store_works("commit_poll");
+            let was_open = shared.breaker(widget, |breaker| {
+                let was = breaker.open();
+                breaker.poll_succeeded();
+                was
+            });
+            if let Some((reason, _)) = was_open {
+                tracing::info!(widget = name, reason = reason.as_str(), "ImbaChat answers again");
+                // The users' list was not asked meanwhile.
+                shared.poll_all.store(*kind == ListKind::Rooms, Ordering::Release);
+            }
+            shared.bells.deliverer.notify_one();
+            shared.bells.timer.notify_one();
+            if matches!(end, End::Held) {
+                shared.metrics.count(Family::snapshots_rejected_total, &["suspicious"]);
+                ("held", Some("more than half of the list changed at once".to_owned()))
+            } else {
+                ("ok", None)
+            }
+        }
+        End::Probed => ("probe", None),
+        End::Foreign => {
+            shared.metrics.count(Family::snapshots_rejected_total, &["foreign_widget"]);
+            shared.breaker(widget, |breaker| breaker.poll_failed(now));
+            let text = "the list belongs to another widget: check `id` and `base_url`";
+            tracing::warn!(widget = name, endpoint, code = "IMB-P-FOREIGN", "{text}");
+            ("foreign", Some(text.to_owned()))
+        }
+        End::Failed(error) => {
+            let outcome = failed(shared, widget, endpoint, &error);
+            least = least.max(error.retry_after().unwrap_or_default());
+            (outcome, Some(error.to_string()))
+        }
+        End::Store(error) => {
+            let text = error.to_string();
+            shared.store_failed("commit_poll", error).await?;
+            ("store", Some(text))
+        }
+    };
+    shared.metrics.count(Family::polls_total, &[name, endpoint, outcome]);
+    shared.metrics.observe(Family::poll_duration_seconds, took.as_secs_f64());
+    shared.board.reason(NotReady::Starting, name, false);
+    shared.beat(TASK, outcome);
+    if *kind == ListKind::Rooms {
+        shared.board.widget(widget, |status| {
+            status.last_poll = Some(now);
+            status.last_outcome = Some(outcome.to_owned());
+            status.problem = problem;
+            if outcome == "ok" {
+                status.last_good_poll = Some(now);
+            }
+        });
+    }
+    let distance = shared.breaker(widget, |breaker| breaker.poll_distance(usual));
+    Ok(distance.max(least))
+}
+
+fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -> &'static str {
+    let now = shared.clock.now();
+    let name = widget.as_str();
+    if error.is_credentials() {
+        if shared.breaker(widget, |breaker| breaker.credentials_refused(now)) {
+            tracing::error!(
+                widget = name, endpoint, code = error.code(),
+                "ImbaChat refuses the secret key: nothing is sent, everything is kept; \
+                 one probe a minute. Put the right key in place and reload (SIGHUP)"
+            );
+        }
+        return "credentials";
+    }
+    if let ErrorKind::Redirect { origin } = error.kind() {
+        if shared.breaker(widget, |breaker| breaker.redirected(now, origin)) {
+            tracing::error!(
+                widget = name, endpoint, code = error.code(),
+                "ImbaChat answers with a redirect to {}: it is not followed, nothing is sent, \
+                 everything is kept. Correct `base_url` and reload (SIGHUP)",
+                escape_foreign(origin, 200)
+            );
+        }
+        return "redirect";
+    }
+    if error.is_rate_limit() {
+        tracing::warn!(widget = name, endpoint, code = error.code(), "{error}");
+        return "rate_limited";
+    }
+    let first = shared.breaker(widget, |breaker| {
+        let first = breaker.unreachable_since().is_none();
+        breaker.poll_failed(now);
+        first
+    });
+    // An outage of an hour is one line and a state, not three hundred lines.
+    if first {
+        tracing::warn!(widget = name, endpoint, code = error.code(), "{error}; the last snapshot stays");
+    } else {
+        tracing::debug!(widget = name, endpoint, code = error.code(), "{error}");
+    }
+    let why = match error.kind() {
+        ErrorKind::Transport(_) => return "unreachable",
+        ErrorKind::Status(_) => "status",
+        ErrorKind::Truncated => "truncated",
+        ErrorKind::TooLarge | ErrorKind::ElementTooLarge => "too_large",
+        ErrorKind::NotAList => "not_a_list",
+        ErrorKind::Refused { .. } => "refused",
+        _ => "undecodable",
+    };
+    shared.metrics.count(Family::snapshots_rejected_total, &[why]);
+    why
+}

@@ -1,0 +1,192 @@
+//! What the parts of one engine have in common: the seams, the settings in force, the breakers, the
+//! bells by which they wake each other. No part calls another.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use imbabot_bot::WidgetName;
+use imbabot_core::Timestamp;
+use imbabot_store::{ErrorKind, IncarnationId, Store};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::breaker::Breaker;
+use crate::clock::Clock;
+use crate::executor::BotExecutor;
+use crate::metrics::{Family, Metrics};
+use crate::settings::Settings;
+use crate::status::{NotReady, StatusBoard};
+
+/// A failure after which the process must not go on: what it would say could not be believed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The store is broken.
+    #[error(transparent)]
+    Store(imbabot_store::Error),
+    /// A part failed again and again.
+    #[error("the task `{task}` failed {times} times in a row; the last failure: {last}")]
+    Task {
+        /// Its name.
+        task: &'static str,
+        /// How often.
+        times: u32,
+        /// The last failure.
+        last: String,
+    },
+}
+
+/// After a passing failure of the store.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// One bell per part: rung when there may be something to do.
+#[derive(Default)]
+pub(crate) struct Bells {
+    pub(crate) poller: Notify,
+    pub(crate) timer: Notify,
+    pub(crate) dispatcher: Notify,
+    pub(crate) deliverer: Notify,
+}
+
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) executor: Arc<dyn BotExecutor>,
+    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) breakers: Mutex<BTreeMap<WidgetName, Breaker>>,
+    pub(crate) incarnation: IncarnationId,
+    pub(crate) board: StatusBoard,
+    pub(crate) metrics: Metrics,
+    pub(crate) bells: Bells,
+    pub(crate) stop: CancellationToken,
+    pub(crate) poll_all: AtomicBool,
+    pub(crate) reloads: AtomicU64,
+    pub(crate) schedules_changed: AtomicBool,
+    pub(crate) idle: Idle,
+    jitter: AtomicU64,
+}
+
+/// Whether each part has nothing left to do now; for `run --once` and for tests.
+#[derive(Default)]
+pub(crate) struct Idle {
+    pub(crate) poller: AtomicBool,
+    pub(crate) timer: AtomicBool,
+    pub(crate) dispatcher: AtomicBool,
+    pub(crate) deliverer: AtomicBool,
+}
+
+impl Idle {
+    pub(crate) fn all(&self) -> bool {
+        [&self.poller, &self.timer, &self.dispatcher, &self.deliverer]
+            .iter()
+            .all(|part| part.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn none(&self) {
+        for part in [&self.poller, &self.timer, &self.dispatcher, &self.deliverer] {
+            part.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "each is a seam, named where it is made")]
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        executor: Arc<dyn BotExecutor>,
+        settings: Settings,
+        incarnation: IncarnationId,
+        started_at: Timestamp,
+        version: &str,
+        seed: u64,
+    ) -> Self {
+        let metrics = Metrics::new();
+        metrics.set(Family::build_info, &[version], 1.0);
+        Self {
+            clock,
+            store,
+            executor,
+            settings: ArcSwap::from_pointee(settings),
+            breakers: Mutex::default(),
+            incarnation,
+            board: StatusBoard::new(started_at, version),
+            metrics,
+            bells: Bells::default(),
+            stop: CancellationToken::new(),
+            poll_all: AtomicBool::new(false),
+            reloads: AtomicU64::new(0),
+            schedules_changed: AtomicBool::new(false),
+            idle: Idle::default(),
+            jitter: AtomicU64::new(seed),
+        }
+    }
+
+    /// Asks or tells the breakers of a widget, and shows what follows.
+    pub(crate) fn breaker<T>(&self, name: &WidgetName, act: impl FnOnce(&mut Breaker) -> T) -> T {
+        let (result, open, unreachable) = {
+            let mut all = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+            let breaker = all.entry(name.clone()).or_default();
+            let result = act(breaker);
+            (result, breaker.open(), breaker.unreachable_since())
+        };
+        use crate::breaker::Reason;
+        let holds = |reason| open.is_some_and(|(open, _)| open == reason);
+        let subject = name.as_str();
+        self.board.reason(
+            NotReady::ApiUnreachable,
+            subject,
+            unreachable.is_some() || holds(Reason::Outage),
+        );
+        self.board.reason(NotReady::CredentialsRejected, subject, holds(Reason::Credentials));
+        self.board.reason(NotReady::Redirected, subject, holds(Reason::Redirect));
+        for reason in [Reason::Outage, Reason::Credentials, Reason::Redirect] {
+            let value = if holds(reason) { 1.0 } else { 0.0 };
+            self.metrics.set(Family::breaker_open, &[subject, reason.as_str()], value);
+        }
+        let shown = open.map(|(reason, since)| (reason.as_str().to_owned(), since));
+        self.board.widget(name, |status| status.breaker = shown);
+        result
+    }
+
+    /// A failure of the store: final ones end the process, others are told and waited out.
+    pub(crate) async fn store_failed(
+        &self,
+        op: &str,
+        error: imbabot_store::Error,
+    ) -> Result<(), Fatal> {
+        self.metrics.count(Family::store_errors_total, &[op]);
+        self.board.reason(NotReady::StoreUnwritable, op, true);
+        if !error.is_retryable() && *error.kind() != ErrorKind::Undecodable {
+            return Err(Fatal::Store(error));
+        }
+        tracing::warn!(code = error.code(), op, "{error}; trying again in a second");
+        self.clock.sleep(STORE_PAUSE).await;
+        Ok(())
+    }
+
+    /// The store did what it was asked.
+    pub(crate) fn store_works(&self, op: &str) {
+        self.board.reason(NotReady::StoreUnwritable, op, false);
+    }
+
+    pub(crate) fn beat(&self, task: &'static str, last: &str) {
+        self.board.beat(task, self.clock.now(), self.clock.elapsed(), last);
+    }
+
+    /// A number from 0 to 1, different each time, the same in every run from one seed.
+    pub(crate) fn jitter(&self) -> f64 {
+        // SplitMix64: enough to spread retries, and nobody's secret.
+        let step = self.jitter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mut z = step.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let z = z ^ (z >> 31);
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
+        let fraction = (z >> 11) as f64 / (1_u64 << 53) as f64;
+        fraction
+    }
+}

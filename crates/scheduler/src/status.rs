@@ -1,0 +1,260 @@
+//! What the engine is doing, for those who ask: reasons for not being ready, and what each part did
+//! last. Written by the parts, read by the HTTP surface and the status verb; it decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use imbabot_bot::WidgetName;
+use imbabot_core::Timestamp;
+use serde::{Serialize, Serializer};
+
+/// Why the daemon is not ready: a closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NotReady {
+    /// The first lists are not here yet.
+    Starting,
+    /// ImbaChat does not answer.
+    ApiUnreachable,
+    /// ImbaChat refuses the secret key.
+    CredentialsRejected,
+    /// ImbaChat answers with a redirect.
+    Redirected,
+    /// The store cannot be written.
+    StoreUnwritable,
+    /// The clock was set, or is far from the server's.
+    ClockSuspect,
+    /// A task makes no progress.
+    TaskStalled,
+    /// The daemon is stopping.
+    Draining,
+    /// An operator paused something.
+    Paused,
+}
+
+impl NotReady {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Starting,
+        Self::ApiUnreachable,
+        Self::CredentialsRejected,
+        Self::Redirected,
+        Self::StoreUnwritable,
+        Self::ClockSuspect,
+        Self::TaskStalled,
+        Self::Draining,
+        Self::Paused,
+    ];
+
+    /// The word in `/readyz`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::ApiUnreachable => "api_unreachable",
+            Self::CredentialsRejected => "credentials_rejected",
+            Self::Redirected => "redirected",
+            Self::StoreUnwritable => "store_unwritable",
+            Self::ClockSuspect => "clock_suspect",
+            Self::TaskStalled => "task_stalled",
+            Self::Draining => "draining",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+impl Serialize for NotReady {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A widget as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct WidgetStatus {
+    /// Rooms in the last trusted snapshot.
+    pub rooms: Option<u64>,
+    /// When the last good list of rooms came.
+    pub last_good_poll: Option<Timestamp>,
+    /// When the last poll of rooms ended.
+    pub last_poll: Option<Timestamp>,
+    /// How it ended, as a word.
+    pub last_outcome: Option<String>,
+    /// What was wrong, escaped for one line.
+    pub problem: Option<String>,
+    /// Why nothing is sent, and since when.
+    pub breaker: Option<(String, Timestamp)>,
+    /// Requests in flight.
+    pub in_flight: usize,
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskStatus {
+    /// When it last made progress, or looked and found nothing to do.
+    pub last_progress: Timestamp,
+    /// What it did last, in a few words.
+    pub last: String,
+    /// How often it was started again after a failure.
+    pub restarts: u32,
+    #[serde(skip)]
+    beat: Duration,
+}
+
+/// The whole, as `/api/status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Whether everything that is promised is kept.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<NotReady>,
+    /// When this run began.
+    pub started_at: Timestamp,
+    /// The version of the program.
+    pub version: String,
+    /// The widgets.
+    pub widgets: BTreeMap<WidgetName, WidgetStatus>,
+    /// The tasks.
+    pub tasks: BTreeMap<&'static str, TaskStatus>,
+    /// The next instants of schedules, soonest first.
+    pub next: Vec<NextOccurrence>,
+    /// What is paused.
+    pub paused: Vec<String>,
+}
+
+/// When a schedule comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NextOccurrence {
+    /// The schedule.
+    pub schedule: String,
+    /// The instant, in the schedule's zone.
+    pub at: String,
+    /// The instant.
+    pub at_utc: Timestamp,
+}
+
+#[derive(Default)]
+struct Board {
+    widgets: BTreeMap<WidgetName, WidgetStatus>,
+    tasks: BTreeMap<&'static str, TaskStatus>,
+    next: Vec<NextOccurrence>,
+    paused: Vec<String>,
+    reasons: BTreeMap<NotReady, BTreeMap<String, ()>>,
+}
+
+/// Where the parts write what they do.
+pub struct StatusBoard {
+    started_at: Timestamp,
+    version: String,
+    board: Mutex<Board>,
+}
+
+impl StatusBoard {
+    /// An empty board: `starting`.
+    #[must_use]
+    pub fn new(started_at: Timestamp, version: &str) -> Self {
+        Self { started_at, version: version.into(), board: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        // A half-written status is still the best there is.
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reason for not being ready comes or goes, for one subject (a widget, a task).
+    pub fn reason(&self, reason: NotReady, subject: &str, holds: bool) {
+        let mut board = self.lock();
+        let subjects = board.reasons.entry(reason).or_default();
+        if holds {
+            subjects.insert(subject.to_owned(), ());
+        } else {
+            subjects.remove(subject);
+        }
+    }
+
+    /// Forgets widgets that are no longer configured, with their reasons.
+    pub fn keep_widgets(&self, keep: &[WidgetName]) {
+        let mut board = self.lock();
+        let gone: Vec<WidgetName> =
+            board.widgets.keys().filter(|name| !keep.contains(name)).cloned().collect();
+        for name in gone {
+            board.widgets.remove(&name);
+            for subjects in board.reasons.values_mut() {
+                subjects.remove(name.as_str());
+            }
+        }
+    }
+
+    /// Changes what is known of a widget.
+    pub fn widget(&self, name: &WidgetName, change: impl FnOnce(&mut WidgetStatus)) {
+        change(self.lock().widgets.entry(name.clone()).or_default());
+    }
+
+    /// A task made progress, or looked and found nothing to do.
+    pub fn beat(&self, task: &'static str, now: Timestamp, elapsed: Duration, last: &str) {
+        let mut board = self.lock();
+        let status = board.tasks.entry(task).or_insert_with(|| TaskStatus {
+            last_progress: now,
+            last: String::new(),
+            restarts: 0,
+            beat: elapsed,
+        });
+        status.last_progress = now;
+        status.beat = elapsed;
+        if status.last != last {
+            status.last = last.to_owned();
+        }
+    }
+
+    /// A task was started again.
+    pub fn restarted(&self, task: &'static str) {
+        if let Some(status) = self.lock().tasks.get_mut(task) {
+            status.restarts += 1;
+        }
+    }
+
+    /// How long ago each task last made progress.
+    #[must_use]
+    pub fn beats(&self, elapsed: Duration) -> Vec<(&'static str, Duration)> {
+        let board = self.lock();
+        board.tasks.iter().map(|(name, t)| (*name, elapsed.saturating_sub(t.beat))).collect()
+    }
+
+    /// The next instants of schedules.
+    pub fn next(&self, next: Vec<NextOccurrence>) {
+        self.lock().next = next;
+    }
+
+    /// What is paused.
+    pub fn paused(&self, paused: Vec<String>) {
+        let mut board = self.lock();
+        let subjects = board.reasons.entry(NotReady::Paused).or_default();
+        *subjects = paused.iter().map(|scope| (scope.clone(), ())).collect();
+        board.paused = paused;
+    }
+
+    /// The reasons for not being ready, in the order of the contract.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<NotReady> {
+        let board = self.lock();
+        let held = |reason: &NotReady| board.reasons.get(reason).is_some_and(|s| !s.is_empty());
+        NotReady::ALL.into_iter().filter(|reason| held(reason)).collect()
+    }
+
+    /// The whole.
+    #[must_use]
+    pub fn read(&self) -> Status {
+        let reasons = self.reasons();
+        let board = self.lock();
+        Status {
+            ready: reasons.is_empty(),
+            reasons,
+            started_at: self.started_at,
+            version: self.version.clone(),
+            widgets: board.widgets.clone(),
+            tasks: board.tasks.clone(),
+            next: board.next.clone(),
+            paused: board.paused.clone(),
+        }
+    }
+}

@@ -1,0 +1,666 @@
+//! Fires what is due: announcements, bots' own schedules, wakes. On each turn it enumerates the
+//! instants between the cursor and now, so that nothing depends on having been awake at a moment;
+//! occurrence and cursor move in one transaction. Decides nothing about rooms by hearsay: what an
+//! occurrence reaches is pinned when it fires.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use imbabot_bot::schedule::{Misfire, Overlap};
+use imbabot_bot::{BotName, Room, Schedule, Values, WidgetName};
+use imbabot_core::{RoomId, Timestamp, validate_text};
+use imbabot_store::{
+    AdoptSchedule, Born, Cursor, DeadReason, EventBody, Expansion, ListKind, NewDelivery, NewEvent,
+    NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome, Pinned, Target,
+};
+
+use crate::metrics::Family;
+use crate::settings::{Announcement, Settings};
+use crate::shared::{Fatal, Shared};
+use crate::status::NextOccurrence;
+
+const TASK: &str = "timer";
+/// Deliveries per transaction while an occurrence is expanded.
+const BATCH: usize = 500;
+/// An announcement that waits for the first snapshot of a widget asks again after this.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
+/// With nothing due, look again after this.
+const LOOK: Duration = Duration::from_secs(3600);
+/// How many next instants the status shows.
+const SHOWN: usize = 50;
+
+/// Who is served by a schedule.
+#[derive(Clone)]
+enum Purpose {
+    Announcement(Box<Announcement>),
+    Bot { bot: BotName, id: String },
+}
+
+/// A schedule in force.
+struct Entry {
+    key: String,
+    schedule: Schedule,
+    purpose: Purpose,
+    through: Timestamp,
+    paused: bool,
+    /// When it has to be looked at next.
+    due: Option<Timestamp>,
+}
+
+/// The key of a bot's own schedule: no name of a person's choosing has a slash.
+#[must_use]
+pub fn bot_schedule_key(bot: &BotName, schedule: &Schedule) -> String {
+    format!("bot/{bot}/{}", schedule.id())
+}
+
+/// The schedules of these settings as the store knows them.
+pub(crate) fn definitions(settings: &Settings) -> Vec<AdoptSchedule> {
+    entries(settings)
+        .map(|(key, schedule, _)| AdoptSchedule { key, definition: schedule.time_definition() })
+        .collect()
+}
+
+fn entries(settings: &Settings) -> impl Iterator<Item = (String, Schedule, Purpose)> + '_ {
+    let announcements = settings.announcements.iter().filter(|a| a.enabled).map(|a| {
+        let key = a.schedule.id().to_string();
+        (key, a.schedule.clone(), Purpose::Announcement(Box::new(a.clone())))
+    });
+    let bots = settings.bots.iter().flat_map(|bot| {
+        bot.bot.schedules().into_iter().map(|schedule| {
+            let purpose = Purpose::Bot { bot: bot.name.clone(), id: schedule.id().to_string() };
+            (bot_schedule_key(&bot.name, &schedule), schedule, purpose)
+        })
+    });
+    announcements.chain(bots)
+}
+
+pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
+    let mut loaded = None;
+    let mut entries = Vec::new();
+    let mut wake_at = Timestamp::MIN;
+    loop {
+        let reloads = shared.reloads.load(Ordering::Acquire);
+        let settings = shared.settings.load_full();
+        let round = async {
+            if loaded != Some(reloads) {
+                entries = load(&shared, &settings).await?;
+                loaded = Some(reloads);
+            } else {
+                refresh(&shared, &mut entries).await?;
+            }
+            let now = shared.clock.now();
+            if wake_at <= now {
+                let (fired, next) = shared.store.fire_wakes(now).await?;
+                wake_at = next.unwrap_or(now + LOOK);
+                if fired > 0 {
+                    shared.idle.dispatcher.store(false, Ordering::Release);
+                    shared.bells.dispatcher.notify_one();
+                }
+            }
+            let fired = fire(&shared, &settings, &mut entries, now).await?;
+            let expanded = expand(&shared, &settings).await?;
+            Ok::<_, imbabot_store::Error>((fired, expanded))
+        };
+        match round.await {
+            Ok((fired, expanded)) => {
+                shared.store_works("timer");
+                shared.beat(TASK, if fired + expanded > 0 { "fired" } else { "idle" });
+            }
+            Err(error) => {
+                shared.store_failed("timer", error).await?;
+                continue;
+            }
+        }
+        show_next(&shared, &entries);
+        let now = shared.clock.now();
+        let due = entries.iter().filter_map(|entry| entry.due).min();
+        let due = due.unwrap_or(now + LOOK).min(wake_at).min(now + LOOK);
+        shared.idle.timer.store(due > now, Ordering::Release);
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return Ok(()),
+            () = shared.bells.timer.notified() => wake_at = wake_at.min(shared.clock.now()),
+            () = shared.clock.sleep_until(due) => {}
+        }
+    }
+}
+
+async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Vec<Entry>> {
+    let cursors = shared.store.cursors().await?;
+    let mut cursors: BTreeMap<String, Cursor> =
+        cursors.into_iter().map(|cursor| (cursor.key.clone(), cursor)).collect();
+    Ok(entries(settings)
+        .filter_map(|(key, schedule, purpose)| {
+            let cursor = cursors.remove(&key)?;
+            let mut entry = Entry {
+                key,
+                schedule,
+                purpose,
+                through: cursor.fired_through,
+                paused: cursor.paused,
+                due: None,
+            };
+            entry.plan();
+            Some(entry)
+        })
+        .collect())
+}
+
+/// A pause and a moved cursor may come from another process.
+async fn refresh(shared: &Shared, entries: &mut [Entry]) -> imbabot_store::Result<()> {
+    if !shared.schedules_changed.swap(false, Ordering::AcqRel) {
+        return Ok(());
+    }
+    let cursors = shared.store.cursors().await?;
+    let cursors: BTreeMap<&str, &Cursor> =
+        cursors.iter().map(|cursor| (cursor.key.as_str(), cursor)).collect();
+    for entry in entries {
+        if let Some(cursor) = cursors.get(entry.key.as_str()) {
+            entry.paused = cursor.paused;
+            entry.through = cursor.fired_through;
+            entry.plan();
+        }
+    }
+    Ok(())
+}
+
+impl Entry {
+    /// Finds the next instant after the cursor.
+    fn plan(&mut self) {
+        let next = self.schedule.instants(self.through, Timestamp::MAX).next();
+        self.due = next.map(|instant| self.due_at(instant.at));
+    }
+
+    fn occurrence(&self, at: Timestamp) -> String {
+        format!("{}@{}", self.key, at.compact())
+    }
+
+    /// The nominal instant and its jitter.
+    fn due_at(&self, at: Timestamp) -> Timestamp {
+        at + self.schedule.delay_of(&self.occurrence(at))
+    }
+}
+
+/// Fires every schedule that is due; how many steps that were.
+async fn fire(
+    shared: &Shared,
+    settings: &Settings,
+    entries: &mut [Entry],
+    now: Timestamp,
+) -> imbabot_store::Result<usize> {
+    let mut steps = 0;
+    for entry in entries.iter_mut().filter(|entry| entry.due.is_some_and(|due| due <= now)) {
+        let step = judge(entry, now);
+        let Some(step) = resolve(shared, settings, entry, step, now).await? else {
+            // No snapshot to choose rooms from: asked again, until the instant has expired.
+            entry.due = Some(now + SNAPSHOT_PAUSE);
+            continue;
+        };
+        let through = step.through;
+        let (fired, lateness) = tell(shared, entry, &step);
+        if shared.store.commit_occurrences(step).await? {
+            entry.through = through;
+            steps += 1;
+            for late in lateness {
+                shared.metrics.observe(Family::occurrence_lateness_seconds, late.as_secs_f64());
+            }
+            for (outcome, count) in fired {
+                shared.metrics.add(Family::occurrences_total, &[&entry.key, outcome], count);
+            }
+            if matches!(entry.purpose, Purpose::Bot { .. }) {
+                shared.idle.dispatcher.store(false, Ordering::Release);
+                shared.bells.dispatcher.notify_one();
+            }
+        } else {
+            shared.schedules_changed.store(true, Ordering::Release);
+        }
+        entry.plan();
+    }
+    Ok(steps)
+}
+
+/// A step before anything is known of rooms: the instants that fire, and the runs that do not.
+#[derive(Debug, Default, PartialEq)]
+struct Step {
+    fire: Vec<Timestamp>,
+    runs: Vec<NewRange>,
+    through: Option<Timestamp>,
+}
+
+impl Step {
+    fn leave_out(&mut self, at: Timestamp, outcome: OccurrenceOutcome, reason: &str) {
+        match self.runs.last_mut() {
+            Some(run) if run.outcome == outcome && run.reason == reason && run.to < at => {
+                run.to = at;
+                run.count += 1;
+            }
+            _ => {
+                let reason = reason.to_owned();
+                self.runs.push(NewRange { outcome, reason, from: at, to: at, count: 1 });
+            }
+        }
+    }
+}
+
+/// What becomes of each instant between the cursor and now.
+fn judge(entry: &Entry, now: Timestamp) -> Step {
+    use OccurrenceOutcome::{Missed, Skipped};
+    let schedule = &entry.schedule;
+    let bound = match schedule.misfire_rule() {
+        Misfire::Skip => 0,
+        Misfire::CatchUp => usize::try_from(schedule.catch_up_bound()).unwrap_or(usize::MAX),
+        _ => 1,
+    };
+    let once = schedule.misfire_rule() == Misfire::FireOnce;
+    let mut step = Step::default();
+    // The latest late ones that may still fire; what falls out at the front is missed.
+    let mut late: VecDeque<Timestamp> = VecDeque::new();
+    let mut on_time = Vec::new();
+    for instant in schedule.instants(entry.through, now) {
+        let at = instant.at;
+        let due = entry.due_at(at);
+        if due > now {
+            break;
+        }
+        step.through = Some(at);
+        if instant.excepted {
+            step.leave_out(at, Skipped, "except");
+        } else if entry.paused {
+            step.leave_out(at, Skipped, "paused");
+        } else if at + schedule.keeps() <= now {
+            step.leave_out(at, Missed, "expired");
+        } else if now.since(due) <= schedule.grace_period() {
+            on_time.push(at);
+        } else if bound == 0 {
+            step.leave_out(at, Missed, "misfire");
+        } else {
+            late.push_back(at);
+            if late.len() > bound
+                && let Some(oldest) = late.pop_front()
+            {
+                step.leave_out(oldest, Missed, "misfire");
+            }
+        }
+    }
+    // One of everything that is due: a late one is not worth saying beside one that is on time.
+    if once && !on_time.is_empty() {
+        for at in late.drain(..) {
+            step.leave_out(at, Missed, "misfire");
+        }
+    }
+    step.fire.extend(late);
+    step.fire.extend(on_time);
+    step
+}
+
+/// Finds the rooms of what fires; `None` if that has to wait for a snapshot.
+async fn resolve(
+    shared: &Shared,
+    settings: &Settings,
+    entry: &Entry,
+    step: Step,
+    now: Timestamp,
+) -> imbabot_store::Result<Option<OccurrenceCommit>> {
+    let Some(through) = step.through else {
+        return Ok(Some(commit_of(entry, now, entry.through, Vec::new(), step.runs)));
+    };
+    let mut occurrences = Vec::new();
+    if !step.fire.is_empty() {
+        let rooms = match &entry.purpose {
+            Purpose::Bot { .. } => Rooms::None,
+            Purpose::Announcement(announcement) => {
+                choose(shared, settings, announcement, &step.fire, now).await?
+            }
+        };
+        for at in &step.fire {
+            let id = entry.occurrence(*at);
+            let fired = |targets, events| NewOccurrence {
+                id: id.clone(),
+                nominal_at: *at,
+                outcome: OccurrenceOutcome::Fired,
+                reason: None,
+                targets,
+                events,
+            };
+            occurrences.push(match (&entry.purpose, &rooms) {
+                (Purpose::Bot { bot, id: key }, _) => {
+                    fired(Vec::new(), events_of(settings, bot, key, &id, *at))
+                }
+                (_, Rooms::Wait) => return Ok(None),
+                (_, Rooms::None) => NewOccurrence {
+                    outcome: OccurrenceOutcome::Skipped,
+                    reason: Some("no_rooms".into()),
+                    ..fired(Vec::new(), Vec::new())
+                },
+                (_, Rooms::Chosen(targets)) => fired(targets.clone(), Vec::new()),
+            });
+        }
+    }
+    Ok(Some(commit_of(entry, now, through, occurrences, step.runs)))
+}
+
+fn commit_of(
+    entry: &Entry,
+    now: Timestamp,
+    through: Timestamp,
+    mut occurrences: Vec<NewOccurrence>,
+    runs: Vec<NewRange>,
+) -> OccurrenceCommit {
+    let (ones, ranges): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.count == 1);
+    occurrences.extend(ones.into_iter().map(|run| NewOccurrence {
+        id: entry.occurrence(run.from),
+        nominal_at: run.from,
+        outcome: run.outcome,
+        reason: Some(run.reason),
+        targets: Vec::new(),
+        events: Vec::new(),
+    }));
+    OccurrenceCommit {
+        key: entry.key.clone(),
+        now,
+        from: entry.through,
+        through,
+        occurrences,
+        ranges,
+    }
+}
+
+fn events_of(
+    settings: &Settings,
+    bot: &BotName,
+    key: &str,
+    occurrence: &str,
+    at: Timestamp,
+) -> Vec<NewEvent> {
+    let served = settings.bot(bot);
+    settings
+        .widgets
+        .iter()
+        .filter(|widget| served.is_some_and(|bot| bot.serves(&widget.name)))
+        .map(|widget| NewEvent {
+            widget: widget.name.clone(),
+            at,
+            body: EventBody::Timer { key: key.into(), occurrence: Some(occurrence.into()) },
+            recipients: vec![bot.clone()],
+        })
+        .collect()
+}
+
+enum Rooms {
+    /// Ascending by widget and room.
+    Chosen(Vec<Target>),
+    None,
+    Wait,
+}
+
+async fn choose(
+    shared: &Shared,
+    settings: &Settings,
+    announcement: &Announcement,
+    fire: &[Timestamp],
+    now: Timestamp,
+) -> imbabot_store::Result<Rooms> {
+    let mut widgets: Vec<&WidgetName> = settings
+        .widgets
+        .iter()
+        .map(|widget| &widget.name)
+        .filter(|name| announcement.serves(name))
+        .collect();
+    widgets.sort_unstable();
+    let mut targets = Vec::new();
+    let mut without_snapshot = false;
+    for widget in widgets {
+        if !announcement.needs_snapshot() {
+            let ids = announcement.rooms.only_ids().unwrap_or_default();
+            targets.extend(ids.iter().map(|room| target(widget, *room)));
+            continue;
+        }
+        if shared.store.snapshot_index(widget, ListKind::Rooms).await?.baseline_at.is_none() {
+            without_snapshot = true;
+            continue;
+        }
+        let rooms = shared.store.select_rooms(widget, &announcement.rooms).await?;
+        targets.extend(rooms.iter().map(|room| target(widget, room.id)));
+    }
+    // A widget that has never answered must not hold back the others for longer than the grace.
+    let latest = fire.last().copied().unwrap_or(now);
+    let patient = now.since(latest) <= announcement.schedule.grace_period();
+    Ok(match (targets.is_empty(), without_snapshot) {
+        (_, true) if patient => Rooms::Wait,
+        (true, true) => Rooms::Wait,
+        (true, false) => Rooms::None,
+        (false, _) => Rooms::Chosen(targets),
+    })
+}
+
+fn target(widget: &WidgetName, room: RoomId) -> Target {
+    Target { widget: widget.clone(), room }
+}
+
+/// What a step says to people and metrics: outcomes with their number, lateness of what fired.
+fn tell(
+    shared: &Shared,
+    entry: &Entry,
+    step: &OccurrenceCommit,
+) -> (Vec<(&'static str, f64)>, Vec<Duration>) {
+    let mut outcomes: BTreeMap<&'static str, f64> = BTreeMap::new();
+    let mut lateness = Vec::new();
+    for occurrence in &step.occurrences {
+        *outcomes.entry(occurrence.outcome.as_str()).or_default() += 1.0;
+        match occurrence.outcome {
+            OccurrenceOutcome::Fired => {
+                lateness.push(shared.clock.now().since(entry.due_at(occurrence.nominal_at)));
+                tracing::info!(
+                    occurrence = occurrence.id, rooms = occurrence.targets.len(), "fired"
+                );
+            }
+            _ => tracing::warn!(
+                occurrence = occurrence.id, reason = occurrence.reason, "{}", occurrence.outcome
+            ),
+        }
+    }
+    for range in &step.ranges {
+        #[expect(clippy::cast_precision_loss, reason = "a counter")]
+        let count = range.count as f64;
+        *outcomes.entry(range.outcome.as_str()).or_default() += count;
+        tracing::warn!(
+            schedule = entry.key, reason = range.reason, count = range.count,
+            from = range.from.compact(), to = range.to.compact(), "{}", range.outcome
+        );
+    }
+    (outcomes.into_iter().collect(), lateness)
+}
+
+/// Turns pinned rooms into deliveries, batch by batch; a kill in between is continued here.
+async fn expand(shared: &Shared, settings: &Settings) -> imbabot_store::Result<usize> {
+    let mut batches = 0;
+    while let Some(pinned) = shared.store.next_pinned(BATCH).await? {
+        let announcement = settings
+            .announcements
+            .iter()
+            .find(|announcement| announcement.schedule.id().as_str() == pinned.key);
+        let deliveries = match announcement {
+            Some(announcement) => texts(shared, settings, announcement, &pinned).await?,
+            None => Vec::new(),
+        };
+        let batch = Expansion {
+            id: pinned.id.clone(),
+            now: shared.clock.now(),
+            position: pinned.position,
+            served: pinned.targets.len(),
+            deliveries,
+            skip_overlap: announcement.is_some_and(|a| a.schedule.overlap_rule() == Overlap::Skip),
+        };
+        shared.store.expand(batch).await?;
+        shared.idle.deliverer.store(false, Ordering::Release);
+        shared.bells.deliverer.notify_one();
+        batches += 1;
+    }
+    Ok(batches)
+}
+
+async fn texts(
+    shared: &Shared,
+    settings: &Settings,
+    announcement: &Announcement,
+    pinned: &Pinned,
+) -> imbabot_store::Result<Vec<NewDelivery>> {
+    let mut rooms: BTreeMap<(WidgetName, RoomId), imbabot_core::Room> = BTreeMap::new();
+    if announcement.text.needs_room() {
+        let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
+        for target in &pinned.targets {
+            by_widget.entry(&target.widget).or_default().push(target.room);
+        }
+        for (widget, ids) in by_widget {
+            for room in shared.store.rooms_by_id(widget, &ids).await? {
+                rooms.insert((widget.clone(), room.id), room);
+            }
+        }
+    }
+    let at = announcement.schedule.zone().show(pinned.nominal_at);
+    let mut deliveries = Vec::with_capacity(pinned.targets.len());
+    for target in &pinned.targets {
+        let Some(widget) = settings.widget(&target.widget) else { continue };
+        let values = Values::new().occurrence(&pinned.key, &pinned.id, &at);
+        let values = match rooms.get(&(target.widget.clone(), target.room)) {
+            Some(room) => values.room(&Room::of(room, widget.markup)),
+            // Gone between firing and now: there is nobody to greet by name.
+            None if announcement.text.needs_room() => continue,
+            None => values.room_id(target.room),
+        };
+        let (text, valid) = match announcement.text.render_with(&values) {
+            Ok(text) => {
+                let valid = validate_text(&text, settings.delivery.max_text).is_ok();
+                (text, valid)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    occurrence = pinned.id, room = %target.room, code = "IMB-T-TEMPLATE",
+                    "the text cannot be made: {error}"
+                );
+                (String::new(), false)
+            }
+        };
+        deliveries.push(NewDelivery {
+            key: format!("occurrence/{}/{}/{}", pinned.id, target.widget, target.room),
+            widget: target.widget.clone(),
+            room: target.room,
+            sender: announcement.sender.as_ref().unwrap_or(&widget.sender).clone(),
+            bot: None,
+            event: None,
+            occurrence: Some(pinned.id.clone()),
+            schedule: Some(pinned.key.clone()),
+            policy: announcement.policy.unwrap_or(settings.delivery.policy),
+            text,
+            not_before: None,
+            expires_at: pinned.nominal_at + announcement.schedule.keeps(),
+            born: if valid { Born::Queued } else { Born::Dead(DeadReason::Invalid) },
+            report: false,
+        });
+    }
+    Ok(deliveries)
+}
+
+fn show_next(shared: &Shared, entries: &[Entry]) {
+    let mut next: Vec<NextOccurrence> = Vec::new();
+    shared.metrics.clear(Family::schedule_next_timestamp_seconds);
+    for entry in entries {
+        let Some(at) = entry.due else { continue };
+        #[expect(clippy::cast_precision_loss, reason = "seconds fit")]
+        let seconds = at.as_seconds() as f64;
+        shared.metrics.set(Family::schedule_next_timestamp_seconds, &[&entry.key], seconds);
+        next.push(NextOccurrence {
+            schedule: entry.key.clone(),
+            at: entry.schedule.zone().rfc3339(at),
+            at_utc: at,
+        });
+    }
+    next.sort_by_key(|next| next.at_utc);
+    next.truncate(SHOWN);
+    shared.board.next(next);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(schedule: Schedule, through: &str) -> Entry {
+        Entry {
+            key: "s".into(),
+            schedule,
+            purpose: Purpose::Bot { bot: "b".parse().unwrap(), id: "s".into() },
+            through: through.parse().unwrap(),
+            paused: false,
+            due: None,
+        }
+    }
+
+    fn hourly() -> Schedule {
+        Schedule::cron("s", "0 * * * *").unwrap().expires_after(Duration::from_secs(86_400))
+    }
+
+    fn fired(schedule: Schedule, through: &str, now: &str) -> (Vec<String>, Vec<(String, u64)>) {
+        let step = judge(&entry(schedule, through), now.parse().unwrap());
+        let runs = step.runs.into_iter().map(|run| (run.reason, run.count)).collect();
+        (step.fire.into_iter().map(Timestamp::compact).collect(), runs)
+    }
+
+    #[test]
+    fn on_time_fires() {
+        let (fire, runs) = fired(hourly(), "2026-03-01T09:00:00Z", "2026-03-01T10:00:30Z");
+        assert_eq!(fire, ["2026-03-01T10:00:00Z"]);
+        assert!(runs.is_empty());
+    }
+
+    #[test]
+    fn after_a_gap_the_latest_fires_once() {
+        let (fire, runs) = fired(hourly(), "2026-03-01T04:00:00Z", "2026-03-01T10:30:00Z");
+        assert_eq!(fire, ["2026-03-01T10:00:00Z"]);
+        assert_eq!(runs, [("misfire".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn what_is_on_time_makes_what_is_late_superfluous() {
+        let (fire, runs) = fired(hourly(), "2026-03-01T04:00:00Z", "2026-03-01T10:00:30Z");
+        assert_eq!(fire, ["2026-03-01T10:00:00Z"]);
+        assert_eq!(runs, [("misfire".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn catching_up_is_bounded() {
+        let schedule = hourly().misfire(Misfire::CatchUp).catch_up_max(3);
+        let (fire, runs) = fired(schedule, "2026-03-01T00:00:00Z", "2026-03-01T10:30:00Z");
+        assert_eq!(fire.len(), 3);
+        assert_eq!(fire[0], "2026-03-01T08:00:00Z");
+        assert_eq!(runs, [("misfire".to_owned(), 7)]);
+    }
+
+    #[test]
+    fn skipping_skips_what_is_late_and_only_that() {
+        let schedule = hourly().misfire(Misfire::Skip);
+        let (fire, runs) = fired(schedule.clone(), "2026-03-01T04:00:00Z", "2026-03-01T10:30:00Z");
+        assert!(fire.is_empty());
+        assert_eq!(runs, [("misfire".to_owned(), 6)]);
+        let (fire, _) = fired(schedule, "2026-03-01T09:00:00Z", "2026-03-01T10:00:10Z");
+        assert_eq!(fire.len(), 1);
+    }
+
+    #[test]
+    fn past_its_expiry_nothing_fires_under_any_rule() {
+        let schedule = Schedule::cron("s", "0 9 * * *").unwrap().misfire(Misfire::CatchUp);
+        let (fire, runs) = fired(schedule, "2026-03-01T09:00:00Z", "2026-03-03T10:00:00Z");
+        assert!(fire.is_empty());
+        assert_eq!(runs, [("expired".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_fires_nothing_again() {
+        let step = judge(
+            &entry(hourly(), "2026-03-01T10:00:00Z"),
+            "2026-03-01T08:00:30Z".parse().unwrap(),
+        );
+        assert_eq!(step, Step::default());
+    }
+}
