@@ -87,10 +87,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         shared.beat(TASK, if attempts.is_empty() { "idle" } else { "sending" });
         // A message that only its rate holds back is still on its way.
         let soon = now + Duration::from_secs(2);
-        shared.idle.deliverer.store(
-            attempts.is_empty() && next.is_none_or(|due| due > soon),
-            Ordering::Release,
-        );
+        shared
+            .idle
+            .deliverer
+            .store(attempts.is_empty() && next.is_none_or(|due| due > soon), Ordering::Release);
         let due = next.unwrap_or(now + LOOK).min(sweep_at);
         tokio::select! {
             biased;

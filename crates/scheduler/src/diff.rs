@@ -573,7 +573,8 @@ mod tests {
     fn a_row_marked_as_deleted_is_gone_at_once_and_once() {
         let mut index = Index::default();
         poll(&mut index, &list(&[(1, "a"), (2, "b")]));
-        let deleted = br#"{"id":2,"name":"b","type":1,"deleted_at":"2026-01-01 00:00:00"}"#.to_vec();
+        let deleted =
+            br#"{"id":2,"name":"b","type":1,"deleted_at":"2026-01-01 00:00:00"}"#.to_vec();
         let rows = vec![row(1, "a"), deleted];
         assert_eq!(delta(&mut index, &rows).gone, [2]);
         assert_eq!(poll(&mut index, &rows), (Verdict::Believed(Delta::default()), 0));

@@ -63,10 +63,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         }
         shared.beat(TASK, if handlers.is_empty() { "idle" } else { "handling" });
         let now = shared.clock.now();
-        shared.idle.dispatcher.store(
-            handlers.is_empty() && next.is_none_or(|due| due > now),
-            Ordering::Release,
-        );
+        shared
+            .idle
+            .dispatcher
+            .store(handlers.is_empty() && next.is_none_or(|due| due > now), Ordering::Release);
         let due = next.unwrap_or(now + LOOK);
         tokio::select! {
             biased;
@@ -116,7 +116,9 @@ async fn handle(shared: &Shared, settings: &Settings, entry: EventEntry) -> Resu
     let recorded = match end {
         Ok(Some(handled)) => commit(shared, handled).await,
         // The widget was removed: nobody can be told anything about it any more.
-        Ok(None) => shared.store.fail_event(&entry, shared.clock.now(), "widget_removed", None).await,
+        Ok(None) => {
+            shared.store.fail_event(&entry, shared.clock.now(), "widget_removed", None).await
+        }
         Err(failure) => fail(shared, &entry, &failure).await,
     };
     match recorded {
@@ -242,11 +244,7 @@ fn delivery(
         key: outgoing.full_key(),
         widget: widget.name.clone(),
         room: outgoing.room(),
-        sender: outgoing
-            .chosen_sender()
-            .or(bot.sender.as_ref())
-            .unwrap_or(&widget.sender)
-            .clone(),
+        sender: outgoing.chosen_sender().or(bot.sender.as_ref()).unwrap_or(&widget.sender).clone(),
         bot: Some(bot.name.clone()),
         event: Some(entry.event_name()),
         occurrence: None,
@@ -282,9 +280,7 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
                     continue;
                 }
                 let reason = delivery.reason.map_or("", DeadReason::as_str);
-                shared
-                    .metrics
-                    .count(Family::deliveries_total, &[delivery.state.as_str(), reason]);
+                shared.metrics.count(Family::deliveries_total, &[delivery.state.as_str(), reason]);
                 if let Some(reason) = delivery.reason {
                     shared.metrics.count(Family::suppressed_total, &[reason.as_str()]);
                     tracing::warn!(
@@ -305,11 +301,7 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
     Ok(())
 }
 
-async fn fail(
-    shared: &Shared,
-    entry: &EventEntry,
-    failure: &Failure,
-) -> imbabot_store::Result<()> {
+async fn fail(shared: &Shared, entry: &EventEntry, failure: &Failure) -> imbabot_store::Result<()> {
     let now = shared.clock.now();
     let place = usize::try_from(entry.tries).unwrap_or(usize::MAX).saturating_sub(1);
     let retry_at = RETRIES.get(place).map(|wait| now + *wait);

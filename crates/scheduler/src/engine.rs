@@ -60,7 +60,8 @@ impl Engine {
         let begun = store.begin(now, &version, settings.delivery.settle).await?;
         if begun.turned_unknown > 0 {
             tracing::warn!(
-                deliveries = begun.turned_unknown, code = "IMB-D-UNKNOWN",
+                deliveries = begun.turned_unknown,
+                code = "IMB-D-UNKNOWN",
                 "the last run ended while it was sending: nobody knows whether these were posted; \
                  `imbabot deliveries --state unknown`"
             );
@@ -256,13 +257,18 @@ impl Engine {
 /// Tasks that may have nothing to do for longer than [`STALLED`].
 const WAITS: [&str; 5] = ["housekeeping", "poller", "timer", "dispatcher", "deliverer"];
 
-async fn adopt(store: &dyn Store, now: Timestamp, settings: &Settings) -> imbabot_store::Result<()> {
+async fn adopt(
+    store: &dyn Store,
+    now: Timestamp,
+    settings: &Settings,
+) -> imbabot_store::Result<()> {
     let bots: Vec<_> = settings.bots.iter().map(|bot| bot.name.clone()).collect();
     store.adopt_bots(now, &bots).await?;
     for cursor in store.adopt_schedules(now, timer::definitions(settings)).await? {
         if cursor.reanchored {
             tracing::warn!(
-                schedule = cursor.key, code = "IMB-T-REANCHORED",
+                schedule = cursor.key,
+                code = "IMB-T-REANCHORED",
                 "the last run fired under a clock that was more than a day ahead; \
                  the schedule goes on from now"
             );

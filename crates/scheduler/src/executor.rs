@@ -78,7 +78,8 @@ impl OwnThreads {
         if let Some(own) = threads.get(bot) {
             return Ok(own.handle.clone());
         }
-        let own = start(bot).map_err(|e| Panicked(format!("no thread for the bot: {}", e.kind())))?;
+        let own =
+            start(bot).map_err(|e| Panicked(format!("no thread for the bot: {}", e.kind())))?;
         let handle = own.handle.clone();
         threads.insert(bot.clone(), own);
         Ok(handle)

@@ -39,8 +39,14 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
 async fn start(shared: &Arc<Shared>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     // Seconds first. Not on the full minute, where announcements are.
-    scheduler.add(job("17 */10 * * * *", shared, |shared| Box::pin(async move { prune(&shared).await }))?).await?;
-    scheduler.add(job("37 23 3 * * *", shared, |shared| Box::pin(async move { check(&shared).await }))?).await?;
+    scheduler
+        .add(job("17 */10 * * * *", shared, |shared| {
+            Box::pin(async move { prune(&shared).await })
+        })?)
+        .await?;
+    scheduler
+        .add(job("37 23 3 * * *", shared, |shared| Box::pin(async move { check(&shared).await }))?)
+        .await?;
     scheduler.start().await?;
     Ok(scheduler)
 }
@@ -85,9 +91,14 @@ pub(crate) async fn check(shared: &Shared) {
         Ok(None) => tracing::info!("the store is whole"),
         Ok(Some(found)) => {
             shared.board.reason(NotReady::StoreUnwritable, "integrity", true);
-            tracing::error!(code = "IMB-S-CORRUPT", "the store is damaged: {found}; stop and restore a backup");
+            tracing::error!(
+                code = "IMB-S-CORRUPT",
+                "the store is damaged: {found}; stop and restore a backup"
+            );
         }
-        Err(error) => tracing::warn!(code = error.code(), "the store could not be checked: {error}"),
+        Err(error) => {
+            tracing::warn!(code = error.code(), "the store could not be checked: {error}")
+        }
     }
     shared.beat(TASK, "checked");
 }

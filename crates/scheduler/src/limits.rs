@@ -45,7 +45,9 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             let shown: String = text.chars().take(60).collect();
-            format!("{shown:?} is not a rate; write it as \"5/s\", \"60/m\", \"600/h\" or \"6/10m\"")
+            format!(
+                "{shown:?} is not a rate; write it as \"5/s\", \"60/m\", \"600/h\" or \"6/10m\""
+            )
         };
         let (count, per) = text.split_once('/').ok_or_else(wrong)?;
         let count: u32 = count.trim().parse().map_err(|_| wrong())?;

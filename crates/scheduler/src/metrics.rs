@@ -153,7 +153,10 @@ impl Metrics {
                 render_histogram(&mut text, name, labels, given, histogram);
             }
             // Families without labels have a value from the start.
-            if labels.is_empty() && *kind == Kind::Counter && !values.numbers.keys().any(|(f, _)| of(*f)) {
+            if labels.is_empty()
+                && *kind == Kind::Counter
+                && !values.numbers.keys().any(|(f, _)| of(*f))
+            {
                 let _ = writeln!(text, "{name} 0");
             }
             if *kind == Kind::Histogram && histograms.is_empty() {
@@ -185,9 +188,14 @@ fn render_histogram(
         let le = braces(labels, given, Some(&bound.to_string()));
         let _ = writeln!(text, "{name}_bucket{le} {bucket}");
     }
-    let _ = writeln!(text, "{name}_bucket{} {}", braces(labels, given, Some("+Inf")), histogram.count);
+    let _ =
+        writeln!(text, "{name}_bucket{} {}", braces(labels, given, Some("+Inf")), histogram.count);
     let plain = braces(labels, given, None);
-    let _ = writeln!(text, "{name}_sum{plain} {}\n{name}_count{plain} {}", histogram.sum, histogram.count);
+    let _ = writeln!(
+        text,
+        "{name}_sum{plain} {}\n{name}_count{plain} {}",
+        histogram.sum, histogram.count
+    );
 }
 
 fn braces(names: &[&str], values: &[String], le: Option<&str>) -> String {
@@ -222,7 +230,9 @@ mod tests {
         metrics.count(Family::polls_total, &["ma\"in", "get_rooms", "ok"]);
         metrics.observe(Family::poll_duration_seconds, 0.2);
         let text = metrics.render();
-        assert!(text.contains("imbabot_polls_total{widget=\"ma\\\"in\",endpoint=\"get_rooms\",outcome=\"ok\"} 2"));
+        assert!(text.contains(
+            "imbabot_polls_total{widget=\"ma\\\"in\",endpoint=\"get_rooms\",outcome=\"ok\"} 2"
+        ));
         assert!(text.contains("imbabot_poll_duration_seconds_bucket{le=\"0.25\"} 1"));
         assert!(text.contains("imbabot_poll_duration_seconds_bucket{le=\"0.1\"} 0"));
         assert!(text.contains("imbabot_poll_duration_seconds_count 1"));

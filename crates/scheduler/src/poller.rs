@@ -73,7 +73,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             }
             let Some(widget) = settings.widget(&key.0) else { continue };
             list.in_flight = true;
-            let (shared, settings, widget) = (Arc::clone(&shared), Arc::clone(&settings), widget.clone());
+            let (shared, settings, widget) =
+                (Arc::clone(&shared), Arc::clone(&settings), widget.clone());
             let (key, index) = (key.clone(), list.index.take());
             polls.push(
                 async move {
@@ -85,10 +86,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             );
         }
         let next = lists.values().filter(|list| !list.in_flight).map(|list| list.due).min();
-        shared.idle.poller.store(
-            polls.is_empty() && lists.values().all(|list| list.polled),
-            Ordering::Release,
-        );
+        shared
+            .idle
+            .poller
+            .store(polls.is_empty() && lists.values().all(|list| list.polled), Ordering::Release);
         let wait = next.map_or(Duration::from_secs(3600), |due| due.saturating_sub(now));
         tokio::select! {
             biased;
@@ -374,8 +375,8 @@ impl Commit<'_> {
         observed: &Observed<T>,
         delta: &crate::diff::Delta,
     ) -> imbabot_store::Result<()> {
-        let mut touched: Vec<u64> = [&delta.appeared[..], &delta.returned, &delta.changed, &delta.gone]
-            .concat();
+        let mut touched: Vec<u64> =
+            [&delta.appeared[..], &delta.returned, &delta.changed, &delta.gone].concat();
         touched.sort_unstable();
         let batches = touched.chunks(BATCH);
         let count = batches.len();
@@ -569,7 +570,9 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
     if error.is_credentials() {
         if shared.breaker(widget, |breaker| breaker.credentials_refused(now)) {
             tracing::error!(
-                widget = name, endpoint, code = error.code(),
+                widget = name,
+                endpoint,
+                code = error.code(),
                 "ImbaChat refuses the secret key: nothing is sent, everything is kept; \
                  one probe a minute. Put the right key in place and reload (SIGHUP)"
             );
@@ -579,7 +582,9 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
     if let ErrorKind::Redirect { origin } = error.kind() {
         if shared.breaker(widget, |breaker| breaker.redirected(now, origin)) {
             tracing::error!(
-                widget = name, endpoint, code = error.code(),
+                widget = name,
+                endpoint,
+                code = error.code(),
                 "ImbaChat answers with a redirect to {}: it is not followed, nothing is sent, \
                  everything is kept. Correct `base_url` and reload (SIGHUP)",
                 escape_foreign(origin, 200)
@@ -598,7 +603,12 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
     });
     // An outage of an hour is one line and a state, not three hundred lines.
     if first {
-        tracing::warn!(widget = name, endpoint, code = error.code(), "{error}; the last snapshot stays");
+        tracing::warn!(
+            widget = name,
+            endpoint,
+            code = error.code(),
+            "{error}; the last snapshot stays"
+        );
     } else {
         tracing::debug!(widget = name, endpoint, code = error.code(), "{error}");
     }

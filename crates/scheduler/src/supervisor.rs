@@ -83,7 +83,9 @@ async fn keep_running(shared: Arc<Shared>, task: Task) -> Result<(), Fatal> {
             return Err(Fatal::Task { task: task.name, times, last });
         }
         tracing::error!(
-            task = task.name, code = "IMB-X-TASK", failures = failures.len(),
+            task = task.name,
+            code = "IMB-X-TASK",
+            failures = failures.len(),
             "a task panicked ({last}); it is started again"
         );
         let pause = PAUSE * u32::try_from(failures.len()).unwrap_or(1);

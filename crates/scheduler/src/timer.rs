@@ -453,11 +453,16 @@ fn tell(
             OccurrenceOutcome::Fired => {
                 lateness.push(shared.clock.now().since(entry.due_at(occurrence.nominal_at)));
                 tracing::info!(
-                    occurrence = occurrence.id, rooms = occurrence.targets.len(), "fired"
+                    occurrence = occurrence.id,
+                    rooms = occurrence.targets.len(),
+                    "fired"
                 );
             }
             _ => tracing::warn!(
-                occurrence = occurrence.id, reason = occurrence.reason, "{}", occurrence.outcome
+                occurrence = occurrence.id,
+                reason = occurrence.reason,
+                "{}",
+                occurrence.outcome
             ),
         }
     }
@@ -466,8 +471,13 @@ fn tell(
         let count = range.count as f64;
         *outcomes.entry(range.outcome.as_str()).or_default() += count;
         tracing::warn!(
-            schedule = entry.key, reason = range.reason, count = range.count,
-            from = range.from.compact(), to = range.to.compact(), "{}", range.outcome
+            schedule = entry.key,
+            reason = range.reason,
+            count = range.count,
+            from = range.from.compact(),
+            to = range.to.compact(),
+            "{}",
+            range.outcome
         );
     }
     (outcomes.into_iter().collect(), lateness)

@@ -1,1 +1,14 @@
-//! (being built)
+#![doc = include_str!("../README.md")]
+
+pub mod checker;
+pub mod clock;
+pub mod harness;
+pub mod transport;
+pub mod world;
+
+pub use checker::{Check, SeenRequest, Violation};
+pub use clock::VirtualClock;
+pub use harness::Harness;
+pub use imbabot_simulator::RoomSeed;
+pub use transport::SimTransport;
+pub use world::World;

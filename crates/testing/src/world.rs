@@ -1,0 +1,236 @@
+//! The whole daemon in one thread and in virtual time: the production parts, unmodified, over the
+//! virtual clock, the in-process simulator and SQLite in memory. It can be killed at any moment
+//! and started again on the same store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_executor::{LocalPool, block_on};
+use futures_util::task::LocalSpawnExt;
+use imbabot_bot::ForeignMarkup;
+use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp};
+use imbabot_scheduler::{Clock, Engine, Inline, Parts, Settings, WidgetSettings};
+use imbabot_simulator::{Options, Simulator};
+use imbabot_store::{Bodies, LedgerLine, SqliteStore, Store};
+
+use crate::checker::{Check, Violation};
+use crate::clock::VirtualClock;
+use crate::transport::SimTransport;
+
+/// The secret of the simulated widget.
+const SECRET: &str = "simulator-secret";
+
+/// A daemon, a server and a clock.
+pub struct World {
+    /// The clock.
+    pub clock: VirtualClock,
+    /// The server.
+    pub simulator: Simulator,
+    store: Arc<SqliteStore>,
+    settings: Settings,
+    running: Option<Running>,
+}
+
+struct Running {
+    engine: Engine,
+    pool: LocalPool,
+}
+
+impl World {
+    /// A world that begins at `start`, with one widget `main` and nothing else to do.
+    ///
+    /// # Panics
+    /// SQLite cannot make a store in memory.
+    #[must_use]
+    pub fn new(start: Timestamp) -> Self {
+        let clock = VirtualClock::at(start);
+        let server_time = {
+            // The server has a clock of its own: setting ours does not set it.
+            let clock = clock.clone();
+            imbabot_simulator::Clock::new(move || (start + clock.elapsed()).as_micros())
+        };
+        let simulator = Simulator::new(Options::default(), server_time);
+        let mut world = Self {
+            clock,
+            simulator,
+            store: Arc::new(must(SqliteStore::in_memory(Bodies::Full))),
+            settings: Settings::new(),
+            running: None,
+        };
+        let widget = world.widget(SECRET);
+        world.settings.widgets.push(widget);
+        world
+    }
+
+    /// The widget `main` with this secret.
+    #[must_use]
+    pub fn widget(&self, secret: &str) -> WidgetSettings {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let transport = Arc::new(SimTransport::new(self.simulator.clone(), clock));
+        let widget = self.simulator.widget().unsigned_abs().into();
+        let secret = must(SecretKey::parse(secret));
+        WidgetSettings {
+            name: must("main".parse()),
+            api: Api::new(transport, Credentials { widget, secret }),
+            sender: SiteUserId::from(1),
+            rooms_by_jwt: false,
+            markup: ForeignMarkup::Neutralize,
+        }
+    }
+
+    /// What the daemon is to do, from its next start or [`World::reload`] on.
+    pub fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// Starts the daemon, unless it runs, and lets it do what is due.
+    ///
+    /// # Panics
+    /// The store refuses.
+    pub fn start(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        let parts = Parts {
+            clock: Arc::new(self.clock.clone()),
+            store: Arc::<SqliteStore>::clone(&self.store),
+            executor: Arc::new(Inline),
+            settings: self.settings.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            seed: 7,
+        };
+        let engine = must(block_on(Engine::begin(parts)));
+        let pool = LocalPool::new();
+        for task in engine.tasks() {
+            let name = task.name();
+            let run = async move {
+                if let Err(fatal) = task.start().await {
+                    fail(&format!("the {name} gave up: {fatal}"));
+                }
+            };
+            must(pool.spawner().spawn_local(run));
+        }
+        self.running = Some(Running { engine, pool });
+        self.step();
+    }
+
+    /// The engine, while it runs.
+    #[must_use]
+    pub fn engine(&self) -> Option<&Engine> {
+        self.running.as_ref().map(|running| &running.engine)
+    }
+
+    /// Runs every task until nothing is due.
+    pub fn step(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.pool.run_until_stalled();
+        }
+    }
+
+    /// Polls every list, and does what follows from it now.
+    pub fn poll(&mut self) {
+        self.start();
+        if let Some(running) = &self.running {
+            running.engine.poll_now();
+        }
+        self.step();
+    }
+
+    /// Lets time pass, stopping at each moment at which something is due.
+    pub fn advance(&mut self, by: Duration) {
+        self.step();
+        let target = self.clock.elapsed() + by;
+        while let Some(next) = self.clock.until_next() {
+            let left = target.saturating_sub(self.clock.elapsed());
+            if next > left {
+                break;
+            }
+            // A sleeper that is due already is woken by moving on by nothing.
+            self.clock.advance(next);
+            self.step();
+        }
+        self.clock.advance(target.saturating_sub(self.clock.elapsed()));
+        self.step();
+    }
+
+    /// Puts the settings into force, as SIGHUP does.
+    ///
+    /// # Panics
+    /// The store refuses.
+    pub fn reload(&mut self) {
+        let settings = self.settings.clone();
+        if let Some(running) = &self.running {
+            must(block_on(running.engine.reload(settings)));
+        }
+        self.step();
+    }
+
+    /// Kills the daemon where it stands: nothing it holds survives but the store.
+    pub fn crash(&mut self) {
+        self.running = None;
+    }
+
+    /// Stops the daemon as SIGTERM does: what is in flight is finished, within `patience`.
+    ///
+    /// # Panics
+    /// The store refuses.
+    pub fn stop(&mut self, patience: Duration) {
+        if let Some(running) = &self.running {
+            running.engine.stop();
+        }
+        self.advance(patience);
+        if let Some(running) = self.running.take() {
+            must(block_on(running.engine.end()));
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::<SqliteStore>::clone(&self.store)
+    }
+
+    /// The whole ledger.
+    ///
+    /// # Panics
+    /// The store refuses.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<LedgerLine> {
+        use imbabot_store::Ledger;
+        must(block_on(self.store.ledger(0, usize::MAX)))
+    }
+
+    /// What the invariants say of everything so far.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let delivery = &self.settings.delivery;
+        Check::new()
+            .requests(self.simulator.log().iter().map(Into::into))
+            .ledger(self.ledger())
+            .rate(delivery.rate)
+            .run()
+    }
+
+    /// Fails the test, with every violation, unless all invariants hold.
+    ///
+    /// # Panics
+    /// An invariant is broken.
+    pub fn check(&self) {
+        let violations = self.violations();
+        if !violations.is_empty() {
+            let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            fail(&list.join("\n"));
+        }
+    }
+}
+
+/// A test cannot go on without this.
+pub(crate) fn must<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| fail(&error.to_string()))
+}
+
+/// Ends a test.
+#[expect(clippy::panic, reason = "this crate serves tests: a panic is how they fail")]
+pub(crate) fn fail(message: &str) -> ! {
+    panic!("{message}")
+}
