@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_site_user_id_is_a_number_in_json_only_where_nothing_is_lost() {
-        let json = |text: &str| serde_json::to_string(&text.parse::<SiteUserId>().unwrap()).unwrap();
+        let json =
+            |text: &str| serde_json::to_string(&text.parse::<SiteUserId>().unwrap()).unwrap();
         assert_eq!(json("1"), "1");
         assert_eq!(json("007"), "\"007\"");
         assert_eq!(json("P11-A"), "\"P11-A\"");

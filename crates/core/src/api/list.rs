@@ -1,0 +1,256 @@
+//! Asking for a list: page after page, each split while it arrives. All or nothing: a list that is
+//! cut, refused or no list is an error, never a shorter list.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::Api;
+use crate::error::{Error, ErrorKind};
+use crate::outcome::{retry_after, server_time};
+use crate::text::escape_foreign;
+use crate::time::Timestamp;
+use crate::transport::{Request, Response, TransportErrorKind};
+use crate::wire::DecodeError;
+use crate::wire::split::{RawElement, Splitter};
+
+/// More pages than this are taken for a server that answers every page alike. At the smallest
+/// usual page size it is more rooms than any site has.
+const MAX_PAGES: u32 = 100_000;
+/// How much of an error page is read for the words in it.
+const MAX_ERROR_PAGE: usize = 16 * 1024;
+
+/// What a list was, beside its elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListSummary {
+    /// How many elements were handed on.
+    pub elements: u64,
+    /// How many bytes were read, decompressed.
+    pub bytes: u64,
+    /// The JSON stood between other text (a PHP warning, a byte order mark).
+    pub salvaged: bool,
+    /// The body's `code`.
+    pub code: Option<i64>,
+    /// The server's clock, from the `Date` header of the last page.
+    pub server_time: Option<Timestamp>,
+    /// In how many pages the server answered; 1 for a plain list.
+    pub pages: u32,
+}
+
+/// A list with everything that was wrong about it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct List<T> {
+    /// The rows that were asked for and are not deleted, in ascending order of their numbers.
+    pub items: Vec<T>,
+    /// Rows that could not be understood.
+    pub quarantined: Vec<Quarantined>,
+    /// How many rows had the number of an earlier one, which they replaced.
+    pub duplicates: u64,
+    /// How many rows were left out because the server sent what was not asked for.
+    pub filtered: u64,
+    /// How many rows were left out because they are marked as deleted.
+    pub deleted: u64,
+    /// What the list was.
+    pub summary: ListSummary,
+}
+
+/// A row that could not be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quarantined {
+    /// Where it stands in the body.
+    pub offset: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Rows on their way into a [`List`].
+pub(super) struct Rows<T> {
+    rows: Vec<T>,
+    quarantined: Vec<Quarantined>,
+}
+
+impl<T> Rows<T> {
+    pub(super) fn new() -> Self {
+        Self { rows: Vec::new(), quarantined: Vec::new() }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        element: RawElement<'_>,
+        decode: fn(&[u8]) -> Result<T, DecodeError>,
+    ) {
+        match decode(element.bytes) {
+            Ok(row) => self.rows.push(row),
+            Err(why) => self
+                .quarantined
+                .push(Quarantined { offset: element.offset, reason: why.to_string() }),
+        }
+    }
+
+    pub(super) fn finish<K: Ord + Hash + Copy>(
+        self,
+        summary: ListSummary,
+        id: impl Fn(&T) -> K,
+        is_deleted: impl Fn(&T) -> bool,
+        asked_for: impl Fn(&T) -> bool,
+    ) -> List<T> {
+        let read = self.rows.len();
+        let mut last: HashMap<K, T> = HashMap::with_capacity(read);
+        for row in self.rows {
+            last.insert(id(&row), row);
+        }
+        let duplicates = (read - last.len()) as u64;
+        let (mut deleted, mut filtered) = (0, 0);
+        let mut items: Vec<T> = last
+            .into_values()
+            .filter(|row| {
+                let (gone, wanted) = (is_deleted(row), asked_for(row));
+                deleted += u64::from(gone);
+                filtered += u64::from(!gone && !wanted);
+                !gone && wanted
+            })
+            .collect();
+        items.sort_by_key(|row| id(row));
+        List { items, quarantined: self.quarantined, duplicates, filtered, deleted, summary }
+    }
+}
+
+type Sink<'a> = dyn FnMut(RawElement<'_>) + Send + 'a;
+
+impl Api {
+    pub(super) async fn stream_list(
+        &self,
+        request: &(dyn Fn(Option<u64>) -> Request + Send + Sync),
+        sink: &mut Sink<'_>,
+    ) -> Result<ListSummary, Error> {
+        let mut whole = ListSummary {
+            elements: 0,
+            bytes: 0,
+            salvaged: false,
+            code: None,
+            server_time: None,
+            pages: 0,
+        };
+        let mut page = None;
+        loop {
+            let next = self.stream_page(request(page), &mut whole, sink).await?;
+            match next {
+                None => return Ok(whole),
+                // A server that ignores the number answers with the first page for ever.
+                Some(next) if next <= page.unwrap_or(1) || whole.pages >= MAX_PAGES => {
+                    return Err(Error::new(ErrorKind::EndlessPages, format!("at page {next}")));
+                }
+                Some(next) => page = Some(next),
+            }
+        }
+    }
+
+    /// One page; the number of the next.
+    async fn stream_page(
+        &self,
+        request: Request,
+        whole: &mut ListSummary,
+        sink: &mut Sink<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let mut response = self.open(request).await?;
+        let mut splitter = Splitter::new(self.options.max_element);
+        let before = whole.bytes;
+        let read = async {
+            while let Some(chunk) = response.body.chunk().await.map_err(Error::transport)? {
+                whole.bytes += chunk.len() as u64;
+                if whole.bytes > self.options.max_list {
+                    let message = format!("over {} bytes", self.options.max_list);
+                    return Err(Error::new(ErrorKind::TooLarge, message));
+                }
+                splitter.feed(&chunk, &mut |element: RawElement<'_>| {
+                    sink(RawElement { offset: before + element.offset, ..element });
+                })?;
+            }
+            Ok(())
+        };
+        let end = match read.await {
+            Ok(()) => splitter.finish(),
+            Err(error) => Err(error),
+        };
+        let end = end.map_err(|error| {
+            response.body.retire_connection();
+            self.without_secrets(error.after(retry_after(&response.headers)))
+        })?;
+        whole.elements += end.elements;
+        whole.salvaged |= end.salvaged;
+        whole.code = end.code;
+        whole.server_time = server_time(&response.headers);
+        whole.pages += 1;
+        Ok(end.next_page)
+    }
+
+    /// Reads only as far as it is clear that the server accepts the question.
+    pub(super) async fn peek_list(&self, request: Request) -> Result<(), Error> {
+        let mut response = self.open(request).await?;
+        let mut splitter = Splitter::new(self.options.max_element);
+        let mut bytes = 0;
+        let end = loop {
+            match response.body.chunk().await {
+                Ok(Some(chunk)) => {
+                    bytes += chunk.len() as u64;
+                    if let Err(error) = splitter.feed(&chunk, &mut |_: RawElement<'_>| {}) {
+                        break Err(error);
+                    }
+                    if splitter.has_begun_well() {
+                        break Ok(());
+                    }
+                    if bytes > self.options.max_list {
+                        break Err(Error::new(ErrorKind::TooLarge, ""));
+                    }
+                }
+                Ok(None) => break splitter.finish().map(|_| ()),
+                Err(error) => break Err(Error::transport(error)),
+            }
+        };
+        response.body.retire_connection();
+        end.map_err(|error| self.without_secrets(error.after(retry_after(&response.headers))))
+    }
+
+    /// Sends the request and looks at the status. Only a 2xx comes back.
+    async fn open(&self, request: Request) -> Result<Response, Error> {
+        let mut response = self.transport.send(request).await.map_err(Error::transport)?;
+        let error = match response.status {
+            200..=299 => return Ok(response),
+            301 | 302 | 303 | 307 | 308 => {
+                let location = response.header("location").unwrap_or_default();
+                let origin = crate::base_url::origin_of(location).unwrap_or_default();
+                Error::new(ErrorKind::Redirect { origin }, "")
+            }
+            status => {
+                let words = error_words(&mut response).await;
+                Error::new(ErrorKind::Status(status), words)
+            }
+        };
+        let error = error.after(retry_after(&response.headers));
+        Err(self.without_secrets(error))
+    }
+
+    fn without_secrets(&self, error: Error) -> Error {
+        if self.credentials.secret.leaks_into(error.message()) {
+            error.withhold("(withheld: the answer repeats the secret key)")
+        } else {
+            error
+        }
+    }
+}
+
+/// The beginning of an error page, as far as it comes.
+async fn error_words(response: &mut Response) -> String {
+    let mut page = Vec::new();
+    while page.len() < MAX_ERROR_PAGE {
+        match response.body.chunk().await {
+            Ok(Some(chunk)) => page.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_PAGE)]),
+            Ok(None) => break,
+            Err(error) if error.kind() == TransportErrorKind::Encoding => return String::new(),
+            Err(_) => break,
+        }
+    }
+    escape_foreign(crate::wire::words_of(&page).trim(), 200)
+}

@@ -1,0 +1,440 @@
+//! `HttpTransport` over real sockets, against a server of a few lines that does exactly what it is
+//! told: answer, cut, reset, or say nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use imbabot_core::{
+    Advice, Api, BaseUrl, Class, Credentials, ErrorKind, GetRooms, HttpSettings, HttpTransport,
+    OutcomeCode, RoomId, SecretKey, SendMsg, SendOutcome,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the server does with the nth request that it reads.
+#[derive(Clone)]
+enum Deed {
+    Answer(Vec<u8>),
+    /// Answers and closes.
+    Last(Vec<u8>),
+    Reset,
+    Close,
+    Silence,
+}
+
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: tokio::sync::mpsc::UnboundedReceiver<String>,
+}
+
+async fn server(deeds: Vec<Deed>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let (said, requests) = tokio::sync::mpsc::unbounded_channel();
+    let deeds = Arc::new(std::sync::Mutex::new(std::collections::VecDeque::from(deeds)));
+    #[expect(clippy::disallowed_methods, reason = "the other end of a socket")]
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(serve(socket, deeds.clone(), said.clone()));
+        }
+    });
+    Server { address, connections, requests }
+}
+
+async fn serve(
+    mut socket: TcpStream,
+    deeds: Arc<std::sync::Mutex<std::collections::VecDeque<Deed>>>,
+    said: tokio::sync::mpsc::UnboundedSender<String>,
+) {
+    while let Some(request) = read_request(&mut socket).await {
+        said.send(request).unwrap();
+        let deed = deeds.lock().unwrap().pop_front().unwrap_or(Deed::Close);
+        match deed {
+            Deed::Answer(bytes) => socket.write_all(&bytes).await.unwrap(),
+            Deed::Last(bytes) => {
+                socket.write_all(&bytes).await.unwrap();
+                return;
+            }
+            Deed::Reset => {
+                let _ = socket.set_zero_linger();
+                return;
+            }
+            Deed::Close => return,
+            Deed::Silence => std::future::pending().await,
+        }
+    }
+}
+
+/// Head and body of one request.
+async fn read_request(socket: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|l| {
+                let (name, value) = l.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
+            });
+            if body.len() >= length.unwrap_or(0) {
+                return Some(text);
+            }
+        }
+        let mut buffer = [0; 8192];
+        match socket.read(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+const OK: &str = r#"{"success":true,"message":{"id":1,"room_id":5,"message":"hello"}}"#;
+const LIST: &str = r#"{"success":"true","data":[{"id":1,"name":"a","type":1}],"code":200}"#;
+
+fn accepted() -> Deed {
+    Deed::Answer(http("200 OK", "", OK.as_bytes()))
+}
+
+fn settings(address: SocketAddr) -> HttpSettings {
+    let base_url = BaseUrl::parse(&format!("http://{address}/prefix"), false).unwrap();
+    let mut settings = HttpSettings::new(base_url);
+    settings.connect_timeout = Duration::from_millis(500);
+    settings.send_timeout = Duration::from_secs(5);
+    settings
+}
+
+fn api_with(settings: HttpSettings) -> Api {
+    let transport = HttpTransport::new(settings).unwrap();
+    let secret = SecretKey::parse("the-real-key").unwrap();
+    Api::new(Arc::new(transport), Credentials::new(627.into(), secret))
+}
+
+fn api(address: SocketAddr) -> Api {
+    api_with(settings(address))
+}
+
+async fn send(api: &Api) -> SendOutcome {
+    api.send_msg(&SendMsg::new(1.into(), RoomId(5), "hello").with_delivery("d1", 1)).await
+}
+
+#[track_caller]
+fn check(outcome: &SendOutcome, class: Class, code: OutcomeCode) {
+    assert_eq!((outcome.class, outcome.code), (class, code), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_post_looks_on_the_wire_as_curl_sends_it() {
+    let mut server = server(vec![accepted()]).await;
+    check(&send(&api(server.address)).await, Class::Delivered, OutcomeCode::Accepted);
+    let request = server.requests.recv().await.unwrap();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    assert_eq!(lines.next(), Some("POST /prefix/imbachat/v2/627/send_msg HTTP/1.1"));
+    let header = |name: &str| {
+        let line = head.lines().find(|l| l.to_lowercase().starts_with(&format!("{name}: ")));
+        line.map(|l| l.split_once(": ").unwrap().1.to_owned())
+    };
+    // printf '627:the-real-key' | base64
+    assert_eq!(header("authorization").as_deref(), Some("Basic NjI3OnRoZS1yZWFsLWtleQ=="));
+    assert_eq!(header("user-agent").unwrap(), concat!("imbabot/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(header("accept-encoding").as_deref(), Some("identity"));
+    assert_eq!(header("x-imbabot-delivery").as_deref(), Some("d1"));
+    assert_eq!(header("content-length").unwrap(), body.len().to_string());
+    assert_eq!(header("transfer-encoding"), None);
+    for absent in ["cookie", "referer", "expect"] {
+        assert_eq!(header(absent), None);
+    }
+    let content_type = header("content-type").unwrap();
+    let boundary = content_type.strip_prefix("multipart/form-data; boundary=").unwrap();
+    let parts: Vec<_> = body.split(&format!("--{boundary}")).collect();
+    assert_eq!(parts.len(), 5);
+    assert_eq!(parts[1], "\r\nContent-Disposition: form-data; name=\"user_id\"\r\n\r\n1\r\n");
+    assert_eq!(parts[2], "\r\nContent-Disposition: form-data; name=\"room_id\"\r\n\r\n5\r\n");
+    assert_eq!(parts[3], "\r\nContent-Disposition: form-data; name=\"message\"\r\n\r\nhello\r\n");
+    assert_eq!((parts[0], parts[4]), ("", "--\r\n"));
+}
+
+#[tokio::test]
+async fn a_closed_port_is_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let outcome = send(&api(address)).await;
+    check(&outcome, Class::NotSent, OutcomeCode::ConnectRefused);
+    assert_eq!(outcome.detail, "connection refused: 127.0.0.1: Connection refused (os error 111)");
+    assert_eq!(outcome.advice, Advice::Backoff);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_not_sent() {
+    let base_url = BaseUrl::parse("http://nobody.invalid:1", true).unwrap();
+    let outcome = send(&api_with(HttpSettings::new(base_url))).await;
+    check(&outcome, Class::NotSent, OutcomeCode::Dns);
+}
+
+#[tokio::test]
+async fn tls_to_a_server_without_it_is_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let base_url = BaseUrl::parse(&format!("https://{address}"), false).unwrap();
+    let mut settings = HttpSettings::new(base_url);
+    // A self-made certificate, so that this passes where the system has none.
+    settings.ca_pem = Some(include_bytes!("fixtures/ca.pem").to_vec());
+    #[expect(clippy::disallowed_methods, reason = "the other end of a socket")]
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    });
+    check(&send(&api_with(settings)).await, Class::NotSent, OutcomeCode::Tls);
+}
+
+#[tokio::test]
+async fn a_reset_or_an_end_after_the_request_is_ambiguous_and_not_repeated() {
+    for deed in [Deed::Reset, Deed::Close] {
+        let mut server = server(vec![deed, accepted(), accepted()]).await;
+        let outcome = send(&api(server.address)).await;
+        check(&outcome, Class::Ambiguous, OutcomeCode::ConnectionLost);
+        assert!(server.requests.recv().await.is_some());
+        assert!(server.requests.try_recv().is_err(), "the request came twice");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_on_a_used_connection_is_ambiguous_and_not_repeated() {
+    let mut server = server(vec![accepted(), Deed::Reset, accepted()]).await;
+    let api = api(server.address);
+    check(&send(&api).await, Class::Delivered, OutcomeCode::Accepted);
+    check(&send(&api).await, Class::Ambiguous, OutcomeCode::ConnectionLost);
+    assert!(server.requests.recv().await.is_some() && server.requests.recv().await.is_some());
+    assert!(server.requests.try_recv().is_err(), "the request came twice");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn garbage_and_a_lone_100_are_ambiguous() {
+    for bytes in ["SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let server = server(vec![Deed::Last(bytes.into())]).await;
+        check(&send(&api(server.address)).await, Class::Ambiguous, OutcomeCode::ConnectionLost);
+    }
+}
+
+#[tokio::test]
+async fn silence_is_ambiguous_after_the_timeout() {
+    let server = server(vec![Deed::Silence]).await;
+    let mut settings = settings(server.address);
+    settings.send_timeout = Duration::from_millis(80);
+    check(&send(&api_with(settings)).await, Class::Ambiguous, OutcomeCode::NoAnswer);
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_ambiguous() {
+    let whole = http("200 OK", "", OK.as_bytes());
+    let cut = whole[..whole.len() - 5].to_vec();
+    let server = server(vec![Deed::Last(cut)]).await;
+    check(&send(&api(server.address)).await, Class::Ambiguous, OutcomeCode::ReplyCut);
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_ambiguous_and_ends() {
+    let server = server(vec![Deed::Answer(http("200 OK", "", &vec![b' '; 3_000_000]))]).await;
+    check(&send(&api(server.address)).await, Class::Ambiguous, OutcomeCode::ReplyTooLarge);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let mut elsewhere = server(vec![accepted(), accepted()]).await;
+    let to = format!("Location: http://{}/x?y=z\r\n", elsewhere.address);
+    let answers = ["301 Moved", "308 Moved", "302 Found"].map(|s| Deed::Answer(http(s, &to, b"")));
+    let server = server(answers.to_vec()).await;
+    let api = api(server.address);
+    let origin = format!("http://{}", elsewhere.address);
+    for _ in 0..2 {
+        let outcome = send(&api).await;
+        check(&outcome, Class::Rejected, OutcomeCode::Redirect);
+        assert_eq!(outcome.advice, Advice::Redirect { origin: origin.clone() });
+    }
+    check(&send(&api).await, Class::Ambiguous, OutcomeCode::Http3xx);
+    assert_eq!(elsewhere.connections.load(Ordering::SeqCst), 0);
+    assert!(elsewhere.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_good_connection_is_used_again() {
+    let server = server(vec![accepted(), accepted(), accepted()]).await;
+    let api = api(server.address);
+    for _ in 0..3 {
+        check(&send(&api).await, Class::Delivered, OutcomeCode::Accepted);
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn after_an_odd_answer_the_next_request_takes_a_new_connection() {
+    let other_room = OK.replace(":5,", ":6,");
+    let server = server(vec![
+        Deed::Answer(http("200 OK", "", other_room.as_bytes())),
+        accepted(),
+        Deed::Answer(http("200 OK", "", b"<html>")),
+        accepted(),
+        accepted(),
+    ])
+    .await;
+    let api = api(server.address);
+    check(&send(&api).await, Class::Ambiguous, OutcomeCode::BadEchoRoom);
+    check(&send(&api).await, Class::Delivered, OutcomeCode::Accepted);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+    check(&send(&api).await, Class::Ambiguous, OutcomeCode::ReplyNotJson);
+    check(&send(&api).await, Class::Delivered, OutcomeCode::Accepted);
+    check(&send(&api).await, Class::Delivered, OutcomeCode::Accepted);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_refresh_takes_a_new_connection() {
+    let server = server(vec![accepted(), accepted()]).await;
+    let transport = Arc::new(HttpTransport::new(settings(server.address)).unwrap());
+    let secret = SecretKey::parse("the-real-key").unwrap();
+    let api = Api::new(transport.clone(), Credentials::new(627.into(), secret));
+    send(&api).await;
+    transport.refresh();
+    send(&api).await;
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn cookies_are_not_kept() {
+    let cookie = http("200 OK", "Set-Cookie: a=b\r\n", OK.as_bytes());
+    let mut server = server(vec![Deed::Answer(cookie), accepted()]).await;
+    let api = api(server.address);
+    send(&api).await;
+    send(&api).await;
+    server.requests.recv().await.unwrap();
+    assert!(!server.requests.recv().await.unwrap().to_lowercase().contains("\r\ncookie:"));
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn encoded(encoding: &str, body: &[u8]) -> Deed {
+    Deed::Answer(http("200 OK", &format!("Content-Encoding: {encoding}\r\n"), body))
+}
+
+#[tokio::test]
+async fn a_list_may_come_compressed_and_a_receipt_may_not() {
+    let mut server = server(vec![
+        encoded("gzip", &gzip(LIST.as_bytes())),
+        encoded("gzip", &gzip(OK.as_bytes())),
+    ])
+    .await;
+    let api = api(server.address);
+    assert_eq!(api.rooms(&GetRooms::new()).await.unwrap().items.len(), 1);
+    assert!(
+        server.requests.recv().await.unwrap().to_lowercase().contains("accept-encoding: gzip\r\n")
+    );
+    check(&send(&api).await, Class::Ambiguous, OutcomeCode::ReplyEncoding);
+}
+
+#[tokio::test]
+async fn compression_that_was_not_asked_for_or_is_broken_is_no_list() {
+    let whole = gzip(LIST.as_bytes());
+    let server = server(vec![
+        encoded("br", b"xxxx"),
+        encoded("gzip, gzip", &gzip(&whole)),
+        encoded("gzip", &gzip(&whole)),
+        encoded("gzip", b"not gzip at all"),
+        encoded("gzip", &whole[..whole.len() - 12]),
+    ])
+    .await;
+    let api = api(server.address);
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(api.rooms(&GetRooms::new()).await.unwrap_err().code());
+    }
+    let encoding = "IMB-NET-ENCODING";
+    assert_eq!(codes, [encoding, encoding, "IMB-LIST-UNDECODABLE", encoding, "IMB-NET-BODY-CUT"]);
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_is_put_down_early() {
+    // 64 MiB of one string, and of blanks, each from 64 kB on the wire.
+    let string = [b"{\"success\":true,\"data\":[\"".as_slice(), &vec![b'x'; 64 << 20]].concat();
+    let blanks = [b"{\"success\":true,\"data\":[".as_slice(), &vec![b' '; 64 << 20]].concat();
+    let server =
+        server(vec![encoded("gzip", &gzip(&string)), encoded("gzip", &gzip(&blanks))]).await;
+    let mut settings = settings(server.address);
+    settings.max_body = 8 << 20;
+    let api = api_with(settings);
+    let error = api.rooms(&GetRooms::new()).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::ElementTooLarge);
+    let error = api.rooms(&GetRooms::new()).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn a_list_without_a_byte_for_too_long_is_given_up() {
+    let server = server(vec![Deed::Silence]).await;
+    let mut settings = settings(server.address);
+    settings.poll_read_timeout = Duration::from_millis(80);
+    let error = api_with(settings).rooms(&GetRooms::new()).await.unwrap_err();
+    assert_eq!(error.code(), "IMB-NET-TIMEOUT");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn the_time_of_the_server_comes_with_the_list() {
+    let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let server = server(vec![Deed::Answer(http("200 OK", date, LIST.as_bytes()))]).await;
+    let list = api(server.address).rooms(&GetRooms::new()).await.unwrap();
+    assert_eq!(list.summary.server_time.unwrap().to_string(), "1994-11-06T08:49:37.000000Z");
+}
+
+#[test]
+fn proxies_of_the_environment_are_ignored() {
+    // The environment is read when a client is made, so this runs the test binary again.
+    if std::env::var_os("IMBABOT_TEST_BEHIND_PROXY").is_some() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(async {
+            let server = server(vec![accepted()]).await;
+            check(&send(&api(server.address)).await, Class::Delivered, OutcomeCode::Accepted);
+        });
+    }
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    trap.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", trap.local_addr().unwrap());
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "proxies_of_the_environment_are_ignored"]);
+    again.env("IMBABOT_TEST_BEHIND_PROXY", "1");
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+    {
+        again.env(name, &address);
+    }
+    let output = again.env_remove("no_proxy").env_remove("NO_PROXY").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(trap.accept().is_err(), "the proxy was asked");
+}
+
+#[test]
+fn a_file_without_certificates_is_refused() {
+    let base_url = BaseUrl::parse("https://chat.example", false).unwrap();
+    let mut settings = HttpSettings::new(base_url);
+    settings.ca_pem = Some(b"not a certificate".to_vec());
+    let error = HttpTransport::new(settings).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Settings);
+    assert!(error.to_string().contains("ca_file"), "{error}");
+}
