@@ -1,1 +1,21 @@
-//! (being built)
+#![doc = include_str!("../README.md")]
+
+pub mod app;
+mod cli;
+pub mod config;
+mod demo;
+mod exit;
+mod http;
+mod output;
+mod registry;
+mod setup;
+mod telemetry;
+
+pub use app::App;
+pub use exit::Exit;
+pub use imbabot_bot::{
+    bot, context, event, foreign, memory, name, outgoing, prelude, rooms, schedule, template, units,
+};
+pub use imbabot_core as core;
+/// Tests for bots: virtual time, a simulated chat, no sleep.
+pub use imbabot_testing as testing;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use imbabot_bot::WidgetName;
+use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{
     Advice, Class, ClassifyRules, NetCode, Probe, Seen, SendMsg, SendOutcome, Timestamp,
     TransportError, classify,
@@ -111,6 +111,63 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             () = shared.bells.deliverer.notified() => sweep_at = sweep_at.min(shared.clock.now()),
             () = shared.clock.sleep_until(due) => {}
         }
+    }
+}
+
+/// Delivers one row and no other, as `send` does without a daemon: one attempt, or as many as fit
+/// before `until`. False if older rows wait in its lane, which are the daemon's to send.
+pub(crate) async fn only(
+    shared: &Shared,
+    id: DeliveryId,
+    until: Option<Timestamp>,
+) -> Result<bool, Fatal> {
+    let settings = shared.settings.load_full();
+    loop {
+        let store = &shared.store;
+        if store.waits_behind_others(id).await.map_err(Fatal::Store)? {
+            return Ok(false);
+        }
+        let Some(record) = store.delivery(id).await.map_err(Fatal::Store)? else {
+            return Ok(true);
+        };
+        if record.state != DeliveryState::Queued {
+            return Ok(true);
+        }
+        let interval = settings.delivery.rate.interval();
+        let room_interval = settings.delivery.rate_per_room.interval();
+        let widget = WidgetClaim { widget: record.widget, slots: 1, interval, room_interval };
+        let now = shared.clock.now();
+        let request = ClaimRequest {
+            now,
+            incarnation: shared.incarnation,
+            widgets: vec![widget],
+            only: Some(id),
+        };
+        let claimed = store.claim(request).await.map_err(Fatal::Store)?;
+        let tried = !claimed.deliveries.is_empty();
+        for delivery in claimed.deliveries {
+            attempt(shared, &settings, delivery).await?;
+        }
+        let refused = settings
+            .widgets
+            .iter()
+            .any(|widget| shared.breaker(&widget.name, |breaker| breaker.only_probes()));
+        let Some(until) = until else {
+            if tried { return Ok(true) }
+            // Held by a rate of a moment ago: one attempt is still owed.
+            match claimed.next_due {
+                Some(due) if due.since(now) <= Duration::from_secs(2) => {
+                    shared.clock.sleep_until(due).await;
+                    continue;
+                }
+                _ => return Ok(true),
+            }
+        };
+        if refused || now >= until {
+            return Ok(true);
+        }
+        let due = claimed.next_due.unwrap_or(now + Duration::from_millis(200));
+        shared.clock.sleep_until(due.min(until).max(now + Duration::from_millis(20))).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
 use imbabot_store::{Begun, Store};
 
@@ -55,6 +56,18 @@ impl Engine {
     /// # Errors
     /// The store refuses.
     pub async fn begin(parts: Parts) -> imbabot_store::Result<Self> {
+        let engine = Self::begin_only(parts).await?;
+        let shared = &engine.shared;
+        adopt(&*shared.store, shared.clock.now(), &shared.settings.load()).await?;
+        Ok(engine)
+    }
+
+    /// Begins a run without adopting bots and schedules: for a verb that delivers one row and
+    /// leaves the rest as the daemon left it.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn begin_only(parts: Parts) -> imbabot_store::Result<Self> {
         let Parts { clock, store, executor, settings, version, seed } = parts;
         let now = clock.now();
         let begun = store.begin(now, &version, settings.delivery.settle).await?;
@@ -66,7 +79,6 @@ impl Engine {
                  `imbabot deliveries --state unknown`"
             );
         }
-        adopt(&*store, now, &settings).await?;
         let shared = Arc::new(Shared::new(
             clock,
             store,
@@ -136,6 +148,19 @@ impl Engine {
         });
         supervisor::supervise(Arc::clone(&self.shared), tasks).await?;
         self.end().await
+    }
+
+    /// Delivers one row and no other, as `send` does without a daemon: one attempt, or as many as
+    /// fit before `until`. False if older rows wait before it.
+    ///
+    /// # Errors
+    /// The store is broken.
+    pub async fn deliver_only(
+        &self,
+        id: DeliveryId,
+        until: Option<Timestamp>,
+    ) -> Result<bool, Fatal> {
+        deliverer::only(&self.shared, id, until).await
     }
 
     /// Ends the run in the store: nothing is in flight any more.

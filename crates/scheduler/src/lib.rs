@@ -28,4 +28,4 @@ pub use settings::{
 pub use shared::Fatal;
 pub use status::{NotReady, Status};
 pub use supervisor::Task;
-pub use timer::bot_schedule_key;
+pub use timer::{bot_schedule_key, reach, trigger};

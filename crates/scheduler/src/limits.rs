@@ -43,23 +43,30 @@ impl Rate {
 impl FromStr for Rate {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            let shown: String = text.chars().take(60).collect();
+        let shown: String = text.chars().take(60).collect();
+        let wrong = |why: &str| {
             format!(
-                "{shown:?} is not a rate; write it as \"5/s\", \"60/m\", \"600/h\" or \"6/10m\""
+                "{shown:?} is not a rate: {why}; write it as \"5/s\", \"60/m\", \"600/h\" or \"6/10m\""
             )
         };
-        let (count, per) = text.split_once('/').ok_or_else(wrong)?;
-        let count: u32 = count.trim().parse().map_err(|_| wrong())?;
+        let (count, per) =
+            text.trim().split_once('/').ok_or_else(|| wrong("the '/' is missing"))?;
+        let count: u32 = count
+            .trim()
+            .parse()
+            .map_err(|_| wrong("it does not start with a whole number"))?;
+        if count == 0 {
+            return Err(wrong("it would let nothing pass"));
+        }
         let per = per.trim();
-        let per = if per.starts_with(|c: char| c.is_ascii_digit()) {
+        let length = if per.starts_with(|c: char| c.is_ascii_digit()) {
             parse_duration(per)
         } else {
             parse_duration(&format!("1{per}"))
         };
-        let per = per.map_err(|_| wrong())?;
-        if count == 0 || per.is_zero() {
-            return Err(wrong());
+        let per = length.map_err(|_| wrong("what follows '/' is not a length of time"))?;
+        if per.is_zero() {
+            return Err(wrong("the length of time is zero"));
         }
         Ok(Self { count, per })
     }
@@ -68,11 +75,8 @@ impl FromStr for Rate {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per = format_duration(self.per);
-        let per = match per.strip_prefix('1') {
-            Some(unit) if unit.chars().all(char::is_alphabetic) => unit,
-            _ => &per,
-        };
-        write!(f, "{}/{per}", self.count)
+        let unit = per.strip_prefix('1').filter(|unit| unit.chars().all(char::is_alphabetic));
+        write!(f, "{}/{}", self.count, unit.unwrap_or(&per))
     }
 }
 
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_rate_reads_what_it_writes() {
-        for text in ["10/s", "60/m", "6/10m", "600/h", "1/500ms"] {
+        for text in ["10/s", "60/m", "6/10m", "600/h", "1/500ms", "5/1h30m", "1/d"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
         assert_eq!("10/s".parse::<Rate>().unwrap().interval(), Duration::from_millis(100));

@@ -13,7 +13,7 @@ use imbabot_bot::{BotName, Room, Schedule, Values, WidgetName};
 use imbabot_core::{RoomId, Timestamp, validate_text};
 use imbabot_store::{
     AdoptSchedule, Born, Cursor, DeadReason, EventBody, Expansion, ListKind, NewDelivery, NewEvent,
-    NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome, Pinned, Target,
+    NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome, Pinned, Store, Target,
 };
 
 use crate::metrics::Family;
@@ -311,7 +311,7 @@ async fn resolve(
         let rooms = match &entry.purpose {
             Purpose::Bot { .. } => Rooms::None,
             Purpose::Announcement(announcement) => {
-                choose(shared, settings, announcement, &step.fire, now).await?
+                choose(&*shared.store, settings, announcement, &step.fire, now).await?
             }
         };
         for at in &step.fire {
@@ -388,6 +388,65 @@ fn events_of(
         .collect()
 }
 
+/// Makes one extra occurrence now, beside the schedule's own; its id. `None` if there is no such
+/// schedule, or no room that it would reach.
+///
+/// # Errors
+/// The store refuses.
+pub async fn trigger(
+    store: &dyn Store,
+    settings: &Settings,
+    key: &str,
+    now: Timestamp,
+) -> imbabot_store::Result<Option<String>> {
+    let Some((key, schedule, purpose)) = entries(settings).find(|(k, _, _)| k == key) else {
+        return Ok(None);
+    };
+    // Two in one second are two.
+    let id = format!("{key}@{}!manual", now.compact());
+    let (targets, events) = match &purpose {
+        Purpose::Bot { bot, id: own } => (Vec::new(), events_of(settings, bot, own, &id, now)),
+        Purpose::Announcement(announcement) => {
+            match choose(store, settings, announcement, &[schedule_instant(&schedule, now)], now).await? {
+                Rooms::Chosen(targets) => (targets, Vec::new()),
+                Rooms::None | Rooms::Wait => return Ok(None),
+            }
+        }
+    };
+    let occurrence = NewOccurrence {
+        id: id.clone(),
+        nominal_at: now,
+        outcome: OccurrenceOutcome::Fired,
+        reason: None,
+        targets,
+        events,
+    };
+    store.trigger(now, &key, occurrence).await?;
+    Ok(Some(id))
+}
+
+/// A manual occurrence does not wait for widgets that have never answered.
+fn schedule_instant(schedule: &Schedule, now: Timestamp) -> Timestamp {
+    now - schedule.grace_period() - Duration::from_secs(1)
+}
+
+/// The rooms that an announcement would reach by the last snapshots.
+///
+/// # Errors
+/// The store refuses.
+pub async fn reach(
+    store: &dyn Store,
+    settings: &Settings,
+    announcement: &Announcement,
+) -> imbabot_store::Result<Option<Vec<Target>>> {
+    let epoch = [Timestamp::EPOCH];
+    Ok(match choose(store, settings, announcement, &epoch, Timestamp::MAX).await? {
+        Rooms::Chosen(targets) => Some(targets),
+        Rooms::None => Some(Vec::new()),
+        Rooms::Wait => None,
+    })
+}
+
 enum Rooms {
     /// Ascending by widget and room.
     Chosen(Vec<Target>),
@@ -396,7 +455,7 @@ enum Rooms {
 }
 
 async fn choose(
-    shared: &Shared,
+    store: &dyn Store,
     settings: &Settings,
     announcement: &Announcement,
     fire: &[Timestamp],
@@ -417,11 +476,11 @@ async fn choose(
             targets.extend(ids.iter().map(|room| target(widget, *room)));
             continue;
         }
-        if shared.store.snapshot_index(widget, ListKind::Rooms).await?.baseline_at.is_none() {
+        if store.snapshot_index(widget, ListKind::Rooms).await?.baseline_at.is_none() {
             without_snapshot = true;
             continue;
         }
-        let rooms = shared.store.select_rooms(widget, &announcement.rooms).await?;
+        let rooms = store.select_rooms(widget, &announcement.rooms).await?;
         targets.extend(rooms.iter().map(|room| target(widget, room.id)));
     }
     // A widget that has never answered must not hold back the others for longer than the grace.

@@ -44,6 +44,7 @@ CREATE TABLE bot (
     present  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Never used twice, also not after pruning: the number keys what a handler sends.
 CREATE TABLE event (
     seq    INTEGER PRIMARY KEY AUTOINCREMENT,
     widget TEXT NOT NULL,
@@ -71,7 +72,9 @@ CREATE TABLE inbox (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX inbox_due ON inbox (bot, due_at, event) WHERE state = 'waiting' AND blocked = 0;
 CREATE INDEX inbox_lane ON inbox (bot, widget, lane, event) WHERE state IN ('waiting', 'running');
-CREATE INDEX inbox_running ON inbox (state) WHERE state IN ('running', 'poisoned');
+CREATE INDEX inbox_running ON inbox (bot, event) WHERE state = 'running';
+CREATE INDEX inbox_poisoned ON inbox (event) WHERE state = 'poisoned';
+CREATE INDEX inbox_ended ON inbox (ended_at) WHERE state IN ('handled', 'ignored');
 CREATE INDEX inbox_suspect ON inbox (due_at) WHERE suspect = 1 AND state IN ('waiting', 'running');
 CREATE INDEX inbox_event ON inbox (event);
 
@@ -118,6 +121,8 @@ CREATE TABLE delivery (
     created_at         INTEGER NOT NULL,
     not_before         INTEGER NOT NULL,
     expires_at         INTEGER NOT NULL,
+    -- How long its content keeps; an operator's retry starts that anew.
+    keeps              INTEGER NOT NULL,
     next_attempt_at    INTEGER NOT NULL DEFAULT 0,
     attempts           INTEGER NOT NULL DEFAULT 0,
     misses             INTEGER NOT NULL DEFAULT 0,
@@ -131,7 +136,8 @@ CREATE TABLE delivery (
     server_time        INTEGER
 ) STRICT;
 CREATE INDEX delivery_lane ON delivery (widget, room, sender, not_before, seq) WHERE open = 1;
-CREATE INDEX delivery_sending ON delivery (state) WHERE state = 'sending';
+-- At most one request of a lane is on its way.
+CREATE UNIQUE INDEX delivery_sending ON delivery (widget, room, sender) WHERE state = 'sending';
 CREATE INDEX delivery_expiry ON delivery (expires_at) WHERE state = 'queued';
 CREATE INDEX delivery_unknown ON delivery (unknown_since) WHERE state = 'unknown';
 CREATE INDEX delivery_resend ON delivery (resend_at) WHERE resend_at IS NOT NULL;
@@ -143,7 +149,8 @@ CREATE INDEX delivery_schedule ON delivery (schedule, widget, room) WHERE open =
 CREATE INDEX delivery_uuid ON delivery (server_uuid) WHERE server_uuid IS NOT NULL;
 -- For telling our own changes of a room from those of others.
 CREATE INDEX delivery_room_time ON delivery (widget, room, server_time) WHERE server_time IS NOT NULL;
-CREATE INDEX delivery_room_unsure ON delivery (widget, room) WHERE state IN ('sending', 'unknown');
+CREATE INDEX delivery_room_unsure ON delivery (widget, room) WHERE ambiguous > 0;
+CREATE INDEX delivery_doubled ON delivery (possible_duplicate) WHERE possible_duplicate = 1;
 
 CREATE TABLE attempt (
     delivery    BLOB NOT NULL,
@@ -157,7 +164,8 @@ CREATE TABLE attempt (
     PRIMARY KEY (delivery, n)
 ) STRICT, WITHOUT ROWID;
 
--- When the head of a lane may be claimed; NULL while it is being sent, is held, or there is none.
+-- When the head of a lane may be claimed; NULL while a request of the lane is on its way or its head
+-- is held. An empty lane has no row.
 CREATE TABLE lane (
     widget   TEXT NOT NULL,
     room     INTEGER NOT NULL,
@@ -167,7 +175,8 @@ CREATE TABLE lane (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lane_ready ON lane (widget, ready_at) WHERE ready_at IS NOT NULL;
 
--- The theoretical arrival time of the next request (GCRA), per widget and per room.
+-- The theoretical arrival time of the next request (GCRA), per widget and per room; beside it, per
+-- widget, until when the server asked for silence.
 CREATE TABLE rate (
     key TEXT PRIMARY KEY,
     tat INTEGER NOT NULL
@@ -193,10 +202,13 @@ CREATE TABLE occurrence (
     deliveries  INTEGER NOT NULL,
     -- The rooms still to be served, pinned when it fired; NULL once all are.
     targets     BLOB,
-    position    INTEGER NOT NULL DEFAULT 0
+    position    INTEGER NOT NULL DEFAULT 0,
+    -- How many rooms were left out because an earlier delivery still waited there.
+    overlaps    INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX occurrence_pinned ON occurrence (recorded_at) WHERE targets IS NOT NULL;
 CREATE INDEX occurrence_tally ON occurrence (schedule, outcome);
+CREATE INDEX occurrence_order ON occurrence (schedule, nominal_at);
 CREATE INDEX occurrence_age ON occurrence (recorded_at);
 
 CREATE TABLE pause (

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Held {
         /// Its process id, if it could be read.
         pid: Option<u32>,
+        /// It is a verb that gives the role back within seconds.
+        brief: bool,
     },
     /// A file or folder cannot be used as asked: permissions, owner, path.
     Unusable,

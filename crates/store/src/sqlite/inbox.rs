@@ -76,24 +76,17 @@ impl Inbox for SqliteStore {
         reason: &str,
         retry_at: Option<Timestamp>,
     ) -> Result<()> {
-        let (bot, event, reason) = (entry.bot.clone(), entry.event, reason.to_owned());
+        let (entry, reason) = (entry.clone(), reason.to_owned());
         self.link
-            .write(move |tx| match retry_at {
-                Some(at) => {
-                    tx.prepare_cached(
-                        "UPDATE inbox SET state = 'waiting', due_at = ?3, reason = ?4
-                         WHERE bot = ?1 AND event = ?2 AND state = 'running'",
-                    )?
-                    .execute(params![
-                        bot.as_str(),
-                        event,
-                        at.as_micros(),
-                        reason
-                    ])?;
-                    Ok(())
+            .write(move |tx| {
+                let (bot, event) = (entry.bot.as_str(), entry.event);
+                if !runs(tx, &entry)? {
+                    // A late word of a try that was given up: another one decides.
+                    return Ok(());
                 }
-                None => {
-                    end_entry(tx, now, bot.as_str(), event, EventOutcome::Poisoned, Some(&reason))
+                match retry_at {
+                    Some(at) => put_back(tx, bot, event, at, entry.tries, Some(&reason)),
+                    None => end_entry(tx, now, bot, event, EventOutcome::Poisoned, Some(&reason)),
                 }
             })
             .await
@@ -199,17 +192,20 @@ fn claim_events(
     let free = || claim.free.iter().filter(|(bot, slots)| *slots > 0 && !paused.bot(bot.as_str()));
     // What was running when the process was killed runs alone, so that only the one that kills is
     // counted against.
-    let (suspects_running, suspect_due): (i64, Option<i64>) = tx
+    let suspects: Vec<(String, bool, bool)> = tx
         .prepare_cached(
-            "SELECT count(*) FILTER (WHERE state = 'running'),
-                    min(due_at) FILTER (WHERE state = 'waiting' AND blocked = 0)
-             FROM inbox WHERE suspect = 1 AND state IN ('waiting', 'running')",
+            "SELECT bot, state = 'running', blocked = 0 AND due_at <= ?1 FROM inbox
+             WHERE suspect = 1 AND state IN ('waiting', 'running')",
         )?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if suspects_running > 0 {
+        .query_map([now.as_micros()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if suspects.iter().any(|(_, running, _)| *running) {
         return Ok((Vec::new(), None));
     }
-    let alone = suspect_due.is_some_and(|due| due <= now.as_micros());
+    // A suspect of a bot that is told nothing now holds nobody up.
+    let told = |bot: &str| claim.free.iter().any(|(name, _)| name.as_str() == bot);
+    let alone =
+        suspects.iter().any(|(bot, _, due)| *due && told(bot) && !paused.bot(bot.as_str()));
     if alone {
         let running: bool = tx.query_row(
             "SELECT EXISTS (SELECT 1 FROM inbox WHERE state = 'running')",
@@ -346,8 +342,7 @@ fn attribute(tx: &Connection, entry: &EventEntry) -> Result<Attribution> {
     let sending: bool = tx
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM delivery
-             WHERE widget = ?1 AND room = ?2 AND state = 'sending'
-               AND state IN ('sending', 'unknown'))",
+             WHERE widget = ?1 AND room = ?2 AND state = 'sending')",
         )?
         .query_row(place, |row| row.get(0))?;
     if sending {
@@ -369,10 +364,11 @@ fn attribute(tx: &Connection, entry: &EventEntry) -> Result<Attribution> {
         )?;
     let unresolved = || -> Result<bool> {
         // The server's clock counts whole seconds: a message of 12:00:00.7 touches at 12:00:00.
+        // What has become of the delivery since does not tell whether this attempt was applied.
         Ok(tx
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM attempt a JOIN delivery d ON d.id = a.delivery
-                 WHERE d.widget = ?1 AND d.room = ?2 AND d.state IN ('sending', 'unknown')
+                 WHERE d.widget = ?1 AND d.room = ?2 AND d.ambiguous > 0
                    AND a.class = 'ambiguous'
                    AND a.started_at - 1000000 <= ?3 AND a.ended_at + ?4 >= ?3)",
             )?
@@ -382,6 +378,74 @@ fn attribute(tx: &Connection, entry: &EventEntry) -> Result<Attribution> {
             )?)
     };
     Ok(if confirmed || unresolved()? { Attribution::Own } else { Attribution::Foreign })
+}
+
+/// Whether this very try is the one that is running.
+fn runs(tx: &Connection, entry: &EventEntry) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM inbox
+             WHERE bot = ?1 AND event = ?2 AND state = 'running' AND tries = ?3)",
+        )?
+        .query_row(params![entry.bot.as_str(), entry.event, entry.tries], |row| row.get(0))?)
+}
+
+/// running → waiting. The process has survived it, so it is no suspect any more. If an earlier
+/// entry of its lane came back meanwhile, that one goes first.
+fn put_back(
+    tx: &Connection,
+    bot: &str,
+    event: i64,
+    due_at: Timestamp,
+    tries: u32,
+    reason: Option<&str>,
+) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE inbox SET state = 'waiting', suspect = 0, due_at = ?3, tries = ?4, reason = ?5
+         WHERE bot = ?1 AND event = ?2",
+    )?
+    .execute(params![bot, event, due_at.as_micros(), tries, reason])?;
+    if first_of_lane(tx, bot, event)? != Some(event) {
+        block(tx, bot, event)?;
+        unblock(tx, bot, event)?;
+    }
+    Ok(())
+}
+
+/// poisoned → waiting, by an operator; false if it is not poisoned. It may be older than what its
+/// lane has come to: then it waits for what is running, and the others wait for it.
+pub(super) fn revive(tx: &Connection, now: Timestamp, bot: &str, event: i64) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE inbox SET state = 'waiting', blocked = 1, tries = 0, due_at = ?3, ended_at = NULL,
+             reason = NULL
+         WHERE bot = ?1 AND event = ?2 AND state = 'poisoned'",
+        params![bot, event, now.as_micros()],
+    )?;
+    if changed == 0 {
+        return Ok(false);
+    }
+    let head: Option<(i64, bool)> = tx
+        .query_row(
+            "SELECT n.event, n.state = 'running' FROM inbox n
+             JOIN inbox e ON e.bot = n.bot AND e.event = ?2
+             WHERE n.bot = ?1 AND n.widget = e.widget AND n.lane = e.lane
+               AND n.state IN ('waiting', 'running') AND n.blocked = 0",
+            params![bot, event],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    match head {
+        // Its end lets the first of the lane go, whichever that is.
+        Some((_, true)) => {}
+        Some((head, false)) if head < event => {}
+        Some((head, false)) => {
+            block(tx, bot, head)?;
+            unblock(tx, bot, event)?;
+        }
+        None => unblock(tx, bot, event)?,
+    }
+    journal::event(tx, now, &read_record(tx, bot, event)?)?;
+    Ok(true)
 }
 
 /// The end of an entry: the next of its lane may go.
@@ -408,18 +472,31 @@ pub(super) fn end_entry(
     journal::event(tx, now, &record)
 }
 
+/// Lets the first of the lane of `event` go.
 fn unblock(tx: &Connection, bot: &str, event: i64) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE inbox SET blocked = 0
-         WHERE bot = ?1 AND event = (
-             SELECT n.event FROM inbox n JOIN inbox e ON e.bot = n.bot AND e.event = ?2
-             WHERE n.bot = ?1 AND n.widget = e.widget AND n.lane = e.lane
-               AND n.state IN ('waiting', 'running')
-             ORDER BY n.event LIMIT 1)",
-    )?
-    .execute(params![bot, event])?;
+    if let Some(first) = first_of_lane(tx, bot, event)? {
+        tx.prepare_cached("UPDATE inbox SET blocked = 0 WHERE bot = ?1 AND event = ?2")?
+            .execute(params![bot, first])?;
+    }
     Ok(())
 }
+
+fn block(tx: &Connection, bot: &str, event: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE inbox SET blocked = 1 WHERE bot = ?1 AND event = ?2")?
+        .execute(params![bot, event])?;
+    Ok(())
+}
+
+/// The oldest entry that waits or runs in the lane of `event`.
+fn first_of_lane(tx: &Connection, bot: &str, event: i64) -> Result<Option<i64>> {
+    Ok(tx.prepare_cached(FIRST_OF_LANE)?.query_row(params![bot, event], |row| row.get(0)).optional()?)
+}
+
+const FIRST_OF_LANE: &str = "SELECT n.event FROM inbox n \
+     JOIN inbox e ON e.bot = n.bot AND e.event = ?2 \
+     WHERE n.bot = ?1 AND n.widget = e.widget AND n.lane = e.lane \
+       AND n.state IN ('waiting', 'running') \
+     ORDER BY n.event LIMIT 1";
 
 pub(super) const RECORD: &str = "SELECT i.event, i.bot, e.widget, e.kind, e.room, i.tries, \
      i.state, i.reason, e.at FROM inbox i JOIN event e ON e.seq = i.event";
@@ -452,24 +529,15 @@ fn read_record(tx: &Connection, bot: &str, event: i64) -> Result<EventRecord> {
 fn commit_handled(tx: &Connection, handled: &Handled, bodies: Bodies) -> Result<HandledOutcome> {
     let Handled { entry, now, .. } = handled;
     let (bot, widget) = (entry.bot.as_str(), entry.widget.as_str());
-    let running: bool = tx
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM inbox
-             WHERE bot = ?1 AND event = ?2 AND state = 'running')",
-        )?
-        .query_row(params![bot, entry.event], |row| row.get(0))?;
-    if !running {
+    if !runs(tx, entry)? {
         // A late commit of a handler that was given up: what it wanted was not promised to it.
         return Ok(HandledOutcome::Conflict);
     }
-    if !handled.memory.iter().all(|write| based_on_present(tx, bot, widget, write).unwrap_or(false))
-    {
-        tx.prepare_cached(
-            "UPDATE inbox SET state = 'waiting', tries = tries - 1, due_at = ?3
-             WHERE bot = ?1 AND event = ?2",
-        )?
-        .execute(params![bot, entry.event, now.as_micros()])?;
-        return Ok(HandledOutcome::Conflict);
+    for write in &handled.memory {
+        if !based_on_present(tx, bot, widget, write)? {
+            put_back(tx, bot, entry.event, *now, entry.tries.saturating_sub(1), None)?;
+            return Ok(HandledOutcome::Conflict);
+        }
     }
     for write in &handled.memory {
         remember(tx, bot, widget, write)?;
@@ -578,12 +646,14 @@ fn based_on_present(tx: &Connection, bot: &str, widget: &str, write: &MemoryWrit
 fn remember(tx: &Connection, bot: &str, widget: &str, write: &MemoryWrite) -> Result<()> {
     match &write.value {
         Some(value) => {
-            // Versions are never used twice, also not after a key was removed and written anew.
+            // The number of the ledger's next line, which this commit uses up: no version is ever
+            // used twice, also not after a key was removed and written anew.
             tx.prepare_cached(
                 "INSERT INTO memory (bot, widget, key, value, version)
-                 VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(seq), 0) FROM event))
+                 VALUES (?1, ?2, ?3, ?4, coalesce(
+                     (SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0) + 1)
                  ON CONFLICT (bot, widget, key) DO UPDATE
-                 SET value = excluded.value, version = memory.version + 1",
+                 SET value = excluded.value, version = excluded.version",
             )?
             .execute(params![bot, widget, write.key, to_json(value)?])?;
         }

@@ -24,8 +24,20 @@ impl Lane {
             })?)
     }
 
-    /// The first open delivery: its row number, whether it is queued, when it may be claimed.
+    /// The delivery that the lane waits for: the one that is on its way, else the first open one.
+    /// Its row number, whether it is queued, when it may be claimed.
     pub(super) fn head(&self, tx: &Connection) -> Result<Option<(i64, bool, i64)>> {
+        // Not always the first: an earlier one may be recorded, or queued again, behind its back.
+        let sending: Option<i64> = tx
+            .prepare_cached(
+                "SELECT seq FROM delivery
+                 WHERE widget = ?1 AND room = ?2 AND sender = ?3 AND state = 'sending'",
+            )?
+            .query_row(params![self.widget, self.room, self.sender], |row| row.get(0))
+            .optional()?;
+        if let Some(seq) = sending {
+            return Ok(Some((seq, false, 0)));
+        }
         Ok(tx
             .prepare_cached(
                 "SELECT seq, state = 'queued', max(not_before, next_attempt_at) FROM delivery

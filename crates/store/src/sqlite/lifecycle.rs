@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use imbabot_core::Timestamp;
 use rusqlite::params;
 
-use super::SqliteStore;
+use super::{Bodies, SqliteStore};
 use super::journal;
 use super::outbox;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settl
 #[async_trait]
 impl Lifecycle for SqliteStore {
     async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun> {
-        let version = version.to_owned();
+        let (version, bodies) = (version.to_owned(), self.bodies);
         self.link
             .write(move |tx| {
                 let open: Vec<IncarnationRecord> = {
@@ -54,7 +54,7 @@ impl Lifecycle for SqliteStore {
                     version,
                 };
                 journal::incarnation(tx, now, &record)?;
-                let turned_unknown = sending_becomes_unknown(tx, now, settle)?;
+                let turned_unknown = sending_becomes_unknown(tx, now, settle, bodies)?;
                 // A run that ended by itself gave its tries back in `end`.
                 let interrupted_events = tx.execute(
                     "UPDATE inbox SET state = 'waiting', suspect = 1, due_at = ?1
@@ -69,17 +69,18 @@ impl Lifecycle for SqliteStore {
     async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()> {
         self.link
             .write(move |tx| {
-                tx.execute(
-                    "UPDATE inbox SET state = 'waiting', tries = tries - 1, due_at = ?1
-                     WHERE state = 'running'",
-                    [now.as_micros()],
-                )?;
                 let changed = tx.execute(
                     "UPDATE incarnation SET ended_at = ?2, clean = 1
                      WHERE id = ?1 AND ended_at IS NULL",
                     params![incarnation.0, now.as_micros()],
                 )?;
+                // A run that has ended already owns nothing that is running now.
                 if changed > 0 {
+                    tx.execute(
+                        "UPDATE inbox SET state = 'waiting', tries = tries - 1, due_at = ?1
+                         WHERE state = 'running'",
+                        [now.as_micros()],
+                    )?;
                     let record = tx.query_row(
                         "SELECT started_at, version FROM incarnation WHERE id = ?1",
                         [incarnation.0],
@@ -110,6 +111,7 @@ fn sending_becomes_unknown(
     tx: &rusqlite::Connection,
     now: Timestamp,
     settle: Settle,
+    bodies: Bodies,
 ) -> Result<u64> {
     let sending: Vec<(i64, u32)> = tx
         .prepare("SELECT seq, attempts FROM delivery WHERE state = 'sending'")?
@@ -117,7 +119,7 @@ fn sending_becomes_unknown(
         .collect::<rusqlite::Result<_>>()?;
     for (seq, attempt) in &sending {
         outbox::end_attempt(tx, now, *seq, *attempt, "ambiguous", "process_died", None)?;
-        outbox::turn_unknown(tx, now, *seq, settle, "process_died")?;
+        outbox::turn_unknown(tx, now, *seq, settle, "process_died", bodies)?;
     }
     Ok(sending.len() as u64)
 }

@@ -25,12 +25,43 @@ const BUSY: Duration = Duration::from_secs(5);
 type Write = Box<dyn FnOnce(Result<&Connection>) -> Answer + Send>;
 /// Called when the group's transaction was committed or failed; `Err` where the write itself
 /// failed (its caller knows already) and its changes are to be rolled back.
-type Answer = Result<Box<dyn FnOnce(Result<()>) + Send>, ()>;
+type Answer = Result<Box<dyn FnOnce(Result<()>) + Send>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(super) enum Link {
-    Threads { write: mpsc::Sender<Write>, read: mpsc::Sender<Read>, seen: Arc<AtomicI64> },
+    Threads(Threads),
     Inline(Box<Mutex<Connection>>),
+}
+
+/// The queues of the threads that own connections.
+pub(super) struct Threads {
+    /// `None` only while this is dropped.
+    queues: Option<(mpsc::Sender<Write>, mpsc::Sender<Read>)>,
+    seen: AtomicI64,
+    running: Vec<thread::JoinHandle<()>>,
+}
+
+impl Threads {
+    fn write(&self, job: Write) -> Result<()> {
+        let (write, _) = self.queues.as_ref().ok_or_else(closed)?;
+        write.send(job).map_err(|_| closed())
+    }
+
+    fn read(&self, job: Read) -> Result<()> {
+        let (_, read) = self.queues.as_ref().ok_or_else(closed)?;
+        read.send(job).map_err(|_| closed())
+    }
+}
+
+impl Drop for Threads {
+    /// What was queued is committed and the connections are closed before this returns: whoever
+    /// takes the daemon's role next finds nobody writing behind its back.
+    fn drop(&mut self) {
+        self.queues = None;
+        for thread in self.running.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Link {
@@ -45,7 +76,7 @@ impl Link {
             })
         };
         let (write, writes) = mpsc::channel();
-        start("store-writer", Box::new(move || write_all(&writer, &writes)))?;
+        let mut running = vec![start("store-writer", Box::new(move || write_all(&writer, &writes)))?];
         let (read, reads) = mpsc::channel::<Read>();
         let reads = Arc::new(Mutex::new(reads));
         for n in 0..READERS {
@@ -65,9 +96,10 @@ impl Link {
                     }
                 }
             };
-            start(&format!("store-reader-{n}"), Box::new(body))?;
+            running.push(start(&format!("store-reader-{n}"), Box::new(body))?);
         }
-        Ok(Self::Threads { write, read, seen: Arc::new(AtomicI64::new(0)) })
+        let queues = Some((write, read));
+        Ok(Self::Threads(Threads { queues, seen: AtomicI64::new(0), running }))
     }
 
     /// Runs a write. When this returns `Ok`, it is on disk.
@@ -83,7 +115,7 @@ impl Link {
                 transaction.commit()?;
                 Ok(result)
             }
-            Self::Threads { write, .. } => {
+            Self::Threads(threads) => {
                 let (sender, receiver) = oneshot::channel();
                 let job: Write = Box::new(move |connection| match connection.and_then(job) {
                     Ok(value) => Ok(Box::new(move |committed: Result<()>| {
@@ -91,11 +123,11 @@ impl Link {
                         let _ = sender.send(committed.map(|()| value));
                     })),
                     Err(error) => {
-                        let _ = sender.send(Err(error));
-                        Err(())
+                        let _ = sender.send(Err(error.clone()));
+                        Err(error)
                     }
                 });
-                write.send(job).map_err(|_| closed())?;
+                threads.write(job)?;
                 receiver.await.map_err(|_| closed())?
             }
         }
@@ -111,7 +143,7 @@ impl Link {
                 let connection = connection.lock().map_err(|_| closed())?;
                 job(&connection)
             }
-            Self::Threads { read, .. } => {
+            Self::Threads(threads) => {
                 let (sender, receiver) = oneshot::channel();
                 let job: Read = Box::new(move |connection| {
                     let answer = connection
@@ -120,7 +152,7 @@ impl Link {
                         .and_then(|transaction| job(&transaction));
                     let _ = sender.send(answer);
                 });
-                read.send(job).map_err(|_| closed())?;
+                threads.read(job)?;
                 receiver.await.map_err(|_| closed())?
             }
         }
@@ -128,18 +160,13 @@ impl Link {
 
     /// Whether another connection wrote since this was asked last.
     pub(super) async fn changed(&self) -> Result<bool> {
-        let Self::Threads { write, seen, .. } = self else { return Ok(false) };
-        let (sender, receiver) = oneshot::channel();
-        let job: Write = Box::new(move |connection| {
-            let version = connection.and_then(|connection| {
+        let Self::Threads(threads) = self else { return Ok(false) };
+        let version = self
+            .write(|connection| {
                 Ok(connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?)
-            });
-            let _ = sender.send(version);
-            Err(())
-        });
-        write.send(job).map_err(|_| closed())?;
-        let version = receiver.await.map_err(|_| closed())??;
-        Ok(seen.swap(version, Ordering::Relaxed) != version)
+            })
+            .await?;
+        Ok(threads.seen.swap(version, Ordering::Relaxed) != version)
     }
 }
 
@@ -195,10 +222,18 @@ fn write_group(connection: &Connection, group: Vec<Write>) -> Result<()> {
             let _ = write(Err(error.clone()));
             continue;
         }
-        let answer = write(Ok(connection));
-        let end = if answer.is_ok() { "RELEASE verb" } else { "ROLLBACK TO verb; RELEASE verb" };
-        answers.extend(answer.ok());
-        // On a full disk SQLite ends the whole transaction by itself, and this says so.
+        let end = match write(Ok(connection)) {
+            Ok(answer) => {
+                answers.push(answer);
+                "RELEASE verb"
+            }
+            Err(error) if connection.is_autocommit() => {
+                // On a full disk SQLite ends the whole transaction by itself.
+                failure = Some(error);
+                continue;
+            }
+            Err(_) => "ROLLBACK TO verb; RELEASE verb",
+        };
         failure = connection.execute_batch(end).err().map(Error::from);
     }
     let result = match failure {
@@ -221,10 +256,18 @@ fn refuse(group: Vec<Write>, error: &Error) {
     }
 }
 
-pub(super) fn open_writer(path: &Path) -> Result<Connection> {
+/// Opens a file that is there, without changing anything in it.
+pub(super) fn open(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    configure(&connection)?;
+    connection.busy_timeout(BUSY)?;
+    // SQLite falls back to reading a file that it may not write.
+    if connection.is_readonly("main")? {
+        return Err(Error::new(
+            ErrorKind::Unusable,
+            format!("the store {} may not be written by this user", path.display()),
+        ));
+    }
     Ok(connection)
 }
 

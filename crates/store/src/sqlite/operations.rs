@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::inbox::{RECORD, record_of};
 use super::journal::{self, DELIVERY_COLUMNS, parsed, unreadable};
 use super::lane::Lane;
-use super::{SqliteStore, outbox};
+use super::{SqliteStore, inbox, outbox, schedules};
 use crate::error::Result;
 use crate::inbox::EventRecord;
 use crate::operations::{
@@ -16,6 +16,9 @@ use crate::operations::{
     Tally,
 };
 use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
+
+/// An operator's retry keeps for a minute at least.
+const RETRY_KEEPS: i64 = 60_000_000;
 
 #[async_trait]
 impl Operations for SqliteStore {
@@ -98,6 +101,7 @@ impl Operations for SqliteStore {
                 let mut cancelled = Vec::new();
                 for seq in queued(tx, &filter)? {
                     let record = outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
+                    outbox::report(tx, now, seq, &record)?;
                     let target = format!("delivery/{}", record.id);
                     acted(tx, now, "deliveries cancel", &target, "queued", "dead")?;
                     cancelled.push(record.id);
@@ -130,11 +134,12 @@ impl Operations for SqliteStore {
                     DeliveryState::Dead | DeliveryState::Unknown => {}
                     other => return Ok(RetryVerdict::NotNow(other)),
                 }
-                // An hour from now: the content was wanted again by a person, now.
+                // A person wants it now, so what it keeps is counted from now; what had hardly any
+                // time left when it was recorded gets a little.
                 tx.execute(
-                    "UPDATE delivery SET expires_at = max(expires_at, ?2 + (expires_at - not_before))
+                    "UPDATE delivery SET expires_at = max(expires_at, ?2 + max(keeps, ?3))
                      WHERE seq = ?1",
-                    params![seq, now.as_micros()],
+                    params![seq, now.as_micros(), RETRY_KEEPS],
                 )?;
                 outbox::requeue(tx, now, seq, unsure)?;
                 let target = format!("delivery/{id}");
@@ -157,23 +162,14 @@ impl Operations for SqliteStore {
                 if state != DeliveryState::Unknown {
                     return Ok(Some(state));
                 }
-                let after = match as_ {
-                    Resolution::Delivered => {
-                        tx.execute(
-                            "UPDATE delivery SET state = 'delivered', reason = 'operator',
-                                 open = 0, resend_at = NULL, ended_at = ?2 WHERE seq = ?1",
-                            params![seq, now.as_micros()],
-                        )?;
-                        journal::delivery(tx, now, seq)?;
-                        Lane::of(tx, seq)?.refresh(tx)?;
-                        "delivered"
-                    }
+                let record = match as_ {
+                    Resolution::Delivered => outbox::confirm(tx, now, seq, bodies)?,
                     Resolution::Dead => {
-                        outbox::finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
-                        "dead"
+                        outbox::finish(tx, now, seq, DeadReason::Unresolved, bodies)?
                     }
                 };
-                let target = format!("delivery/{id}");
+                outbox::report(tx, now, seq, &record)?;
+                let (target, after) = (format!("delivery/{id}"), record.state.as_str());
                 acted(tx, now, "deliveries resolve", &target, "unknown", after)?;
                 Ok(Some(state))
             })
@@ -183,12 +179,11 @@ impl Operations for SqliteStore {
     async fn events(&self, poisoned_only: bool, limit: usize) -> Result<Vec<EventRecord>> {
         self.link
             .read(move |tx| {
+                let condition = if poisoned_only { "WHERE i.state = 'poisoned'" } else { "" };
                 let mut statement = tx.prepare_cached(&format!(
-                    "{RECORD} WHERE (?1 = 0 OR i.state = 'poisoned')
-                     ORDER BY i.event DESC, i.bot LIMIT ?2"
+                    "{RECORD} {condition} ORDER BY i.event DESC, i.bot LIMIT ?1"
                 ))?;
-                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let mut rows = statement.query(params![poisoned_only, limit])?;
+                let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
                     found.push(record_of(row)?);
@@ -207,17 +202,12 @@ impl Operations for SqliteStore {
                     return Ok(false);
                 };
                 let Ok(event) = event.parse::<i64>() else { return Ok(false) };
-                let changed = tx.execute(
-                    "UPDATE inbox SET state = 'waiting', blocked = 0, tries = 0, due_at = ?3,
-                         ended_at = NULL, reason = NULL
-                     WHERE bot = ?1 AND event = ?2 AND state = 'poisoned'",
-                    params![bot, event, now.as_micros()],
-                )?;
-                if changed > 0 {
+                let revived = inbox::revive(tx, now, bot, event)?;
+                if revived {
                     let target = format!("event/{id}");
                     acted(tx, now, "events retry", &target, "poisoned", "waiting")?;
                 }
-                Ok(changed > 0)
+                Ok(revived)
             })
             .await
     }
@@ -321,8 +311,7 @@ fn tally(tx: &Connection) -> Result<Tally> {
     tally.possible_duplicates = one("SELECT count(*) FROM delivery WHERE possible_duplicate = 1")?;
     tally.events_waiting = one("SELECT count(*) FROM inbox WHERE state IN ('waiting', 'running')")?;
     let mut statement = tx.prepare_cached(
-        "SELECT bot, count(*) FROM inbox
-         WHERE state = 'poisoned' AND state IN ('running', 'poisoned') GROUP BY bot",
+        "SELECT bot, count(*) FROM inbox WHERE state = 'poisoned' GROUP BY bot",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -339,9 +328,9 @@ fn tally(tx: &Connection) -> Result<Tally> {
 }
 
 /// Finished records older than `before`, oldest first. The cursors stay, so no instant fires
-/// again; a caller's key may be used again after its retention, as documented.
+/// again; a caller's key may be used again after its retention, as documented. What still waits,
+/// is unknown or was poisoned stays, with its whole history.
 fn prune(tx: &Connection, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64> {
-    let _ = now;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let bound = before.as_micros();
     let mut gone = 0;
@@ -357,32 +346,48 @@ fn prune(tx: &Connection, now: Timestamp, before: Timestamp, limit: usize) -> Re
              ORDER BY created_at LIMIT ?2)",
         params![bound, limit],
     )?;
-    gone += tx.execute(
-        "DELETE FROM inbox WHERE state IN ('handled', 'ignored') AND ended_at < ?1
-           AND event IN (SELECT seq FROM event WHERE at < ?1 ORDER BY seq LIMIT ?2)",
-        params![bound, limit],
-    )?;
-    gone += tx.execute(
-        "DELETE FROM event WHERE seq IN (SELECT seq FROM event e
-             WHERE at < ?1 AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.event = e.seq)
-             ORDER BY seq LIMIT ?2)",
-        params![bound, limit],
-    )?;
-    gone += tx.execute(
-        "DELETE FROM occurrence WHERE id IN (SELECT id FROM occurrence
-             WHERE targets IS NULL AND recorded_at < ?1 ORDER BY recorded_at LIMIT ?2)",
-        params![bound, limit],
-    )?;
+    gone += prune_inbox(tx, bound, limit)?;
+    gone += schedules::compact(tx, now, bound, limit)?;
     // A line goes when its record has gone; what still lives keeps its whole history.
     gone += tx.execute(
         "DELETE FROM ledger WHERE seq IN (SELECT seq FROM ledger l WHERE at < ?1
-             AND NOT (kind = 'delivery' AND EXISTS (SELECT 1 FROM delivery d WHERE d.id = unhex(l.id)))
-             AND NOT (kind = 'attempt' AND EXISTS
-                 (SELECT 1 FROM delivery d WHERE d.id = unhex(substr(l.id, 1, 32))))
-             AND kind <> 'incarnation'
+             AND CASE kind
+                 WHEN 'delivery' THEN NOT EXISTS
+                     (SELECT 1 FROM delivery d WHERE d.id = unhex(l.id))
+                 WHEN 'attempt' THEN NOT EXISTS
+                     (SELECT 1 FROM delivery d WHERE d.id = unhex(substr(l.id, 1, 32)))
+                 WHEN 'event' THEN NOT EXISTS (SELECT 1 FROM inbox i
+                     WHERE i.bot = substr(l.id, instr(l.id, '/') + 1)
+                       AND i.event = CAST(substr(l.id, 2, instr(l.id, '/') - 2) AS INTEGER))
+                 WHEN 'occurrence' THEN NOT EXISTS
+                     (SELECT 1 FROM occurrence o WHERE o.id = l.id)
+                 ELSE kind <> 'incarnation' END
              ORDER BY seq LIMIT ?2)",
         params![bound, limit],
     )?;
     gone += tx.execute("DELETE FROM rate WHERE tat < ?1", [bound])?;
     Ok(gone as u64)
+}
+
+/// An event goes with the last of its entries.
+fn prune_inbox(tx: &Connection, bound: i64, limit: i64) -> Result<usize> {
+    let ended: Vec<(String, i64)> = tx
+        .prepare_cached(
+            "SELECT bot, event FROM inbox WHERE state IN ('handled', 'ignored') AND ended_at < ?1
+             ORDER BY ended_at LIMIT ?2",
+        )?
+        .query_map(params![bound, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut gone = ended.len();
+    for (bot, event) in &ended {
+        tx.prepare_cached("DELETE FROM inbox WHERE bot = ?1 AND event = ?2")?
+            .execute(params![bot, event])?;
+        gone += tx
+            .prepare_cached(
+                "DELETE FROM event WHERE seq = ?1
+                   AND NOT EXISTS (SELECT 1 FROM inbox WHERE event = ?1)",
+            )?
+            .execute([event])?;
+    }
+    Ok(gone)
 }

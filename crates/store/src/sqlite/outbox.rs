@@ -27,6 +27,10 @@ const FOREIGN_UUID_WINDOW: Duration = Duration::from_secs(600);
 /// The longest `Retry-After` that is honoured is an hour.
 const LONGEST_HOLD: Duration = Duration::from_secs(3_660);
 
+/// A claim ends at most so many expired rows; the rest comes with the next one, so that what is
+/// fresh does not wait for a long transaction.
+const EXPIRED_PER_CLAIM: u64 = 1_000;
+
 #[async_trait]
 impl Outbox for SqliteStore {
     async fn enqueue(&self, now: Timestamp, deliveries: Vec<NewDelivery>) -> Result<Vec<Enqueued>> {
@@ -70,14 +74,20 @@ impl Outbox for SqliteStore {
     }
 
     async fn hold_widget(&self, widget: &WidgetName, until: Timestamp) -> Result<()> {
-        let key = rate_key(widget.as_str());
+        let key = hold_key(widget.as_str());
         self.link
             .write(move |tx| {
+                // A hold that ends long after this one was written before the clock went back.
                 tx.prepare_cached(
                     "INSERT INTO rate (key, tat) VALUES (?1, ?2)
-                     ON CONFLICT (key) DO UPDATE SET tat = max(tat, excluded.tat)",
+                     ON CONFLICT (key) DO UPDATE SET tat = iif(tat > ?3, excluded.tat,
+                         max(tat, excluded.tat))",
                 )?
-                .execute(params![key, until.as_micros()])?;
+                .execute(params![
+                    key,
+                    until.as_micros(),
+                    (until + LONGEST_HOLD).as_micros()
+                ])?;
                 Ok(())
             })
             .await
@@ -111,10 +121,13 @@ impl Outbox for SqliteStore {
         self.link
             .read(move |tx| {
                 let seq: Option<i64> = tx
-                    .query_row("SELECT seq FROM delivery WHERE id = ?1", [id.as_bytes()], |row| {
-                        row.get(0)
-                    })
+                    .query_row(
+                        "SELECT seq FROM delivery WHERE id = ?1 AND open = 1",
+                        [id.as_bytes()],
+                        |row| row.get(0),
+                    )
                     .optional()?;
+                // What has ended waits for nobody.
                 let Some(seq) = seq else { return Ok(false) };
                 let head = Lane::of(tx, seq)?.head(tx)?;
                 Ok(head.is_some_and(|(first, _, _)| first != seq))
@@ -183,12 +196,13 @@ pub(super) fn insert(
     let counts =
         new.bot.is_some() && !matches!(reason, Some(DeadReason::Suppressed | DeadReason::Invalid));
     let text = (open || bodies == Bodies::Full).then_some(&new.text);
+    let not_before = new.not_before.unwrap_or(now);
     tx.prepare_cached(
         "INSERT INTO delivery (id, key, widget, room, sender, bot, event, occurrence, schedule,
              policy, text, text_sha256, state, reason, open, counts, created_at, not_before,
-             expires_at, ended_at, report)
+             expires_at, ended_at, report, keeps)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-             ?19, ?20, ?21)",
+             ?19, ?20, ?21, ?22)",
     )?
     .execute(params![
         id.as_bytes(),
@@ -208,10 +222,11 @@ pub(super) fn insert(
         open,
         counts,
         now.as_micros(),
-        new.not_before.unwrap_or(now).as_micros(),
+        not_before.as_micros(),
         new.expires_at.as_micros(),
         (!open).then_some(now.as_micros()),
         new.report,
+        micros(new.expires_at.since(not_before.max(now))),
     ])?;
     let seq = tx.last_insert_rowid();
     journal::delivery(tx, now, seq)?;
@@ -234,6 +249,9 @@ fn claim_widget(
     let wait_until = |claimed: &mut Claimed, at: Timestamp| {
         claimed.next_due = Some(claimed.next_due.map_or(at, |due| due.min(at)));
     };
+    if free_at(tx, &rate_key(name))? > now + widget.interval {
+        clock_went_back(tx, now, name)?;
+    }
     let mut slots = widget.slots;
     while slots > 0 {
         let ready = match request.only {
@@ -259,6 +277,10 @@ fn claim_widget(
             if request.only.is_some() {
                 return Ok(());
             }
+            if claimed.expired >= EXPIRED_PER_CLAIM {
+                wait_until(claimed, now);
+                return Ok(());
+            }
             continue;
         }
         if head.bot.as_ref().is_some_and(|bot| paused.bot(bot.as_str())) {
@@ -266,14 +288,17 @@ fn claim_widget(
             lane.hold(tx, None)?;
             continue;
         }
-        let widget_free = free_at(tx, now, &rate_key(name))?;
+        let held_until = free_at(tx, &hold_key(name))?;
+        let held = held_until > now && held_until <= now + LONGEST_HOLD;
+        let widget_free = free_at(tx, &rate_key(name))?.max(if held { held_until } else { now });
         if widget_free > now {
             wait_until(claimed, widget_free);
             return Ok(());
         }
         let room_key = format!("{}/{}", rate_key(name), head.room);
-        let room_free = free_at(tx, now, &room_key)?;
-        if room_free > now {
+        let room_free = free_at(tx, &room_key)?;
+        // Further away than its space: written before the clock went back.
+        if room_free > now && room_free <= now + widget.room_interval {
             lane.hold(tx, Some(room_free))?;
             if request.only.is_some() {
                 wait_until(claimed, room_free);
@@ -384,7 +409,8 @@ fn start_attempt(
     Ok(ClaimedDelivery { started_at: now, ..head })
 }
 
-/// Writes the end of an attempt, if it has none yet.
+/// Writes the end of an attempt. What is known of it stays; what was ambiguous may become known by
+/// its own late answer, and then no longer stands against the delivery.
 pub(super) fn end_attempt(
     tx: &Connection,
     now: Timestamp,
@@ -396,13 +422,24 @@ pub(super) fn end_attempt(
 ) -> Result<()> {
     let id: [u8; 16] =
         tx.query_row("SELECT id FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    let late: bool = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM attempt
+             WHERE delivery = ?1 AND n = ?2 AND class = 'ambiguous')",
+        )?
+        .query_row(params![id, attempt], |row| row.get(0))?;
     let changed = tx
         .prepare_cached(
             "UPDATE attempt SET ended_at = ?3, class = ?4, code = ?5, http_status = ?6
-             WHERE delivery = ?1 AND n = ?2",
+             WHERE delivery = ?1 AND n = ?2
+               AND (class IS NULL OR class = 'ambiguous' AND ?4 <> 'ambiguous')",
         )?
         .execute(params![id, attempt, now.as_micros(), class, code, http_status])?;
     if changed > 0 {
+        if late {
+            tx.prepare_cached("UPDATE delivery SET ambiguous = ambiguous - 1 WHERE seq = ?1")?
+                .execute([seq])?;
+        }
         let record = tx
             .prepare_cached(
                 "SELECT incarnation, started_at, class FROM attempt WHERE delivery = ?1 AND n = ?2",
@@ -433,27 +470,28 @@ pub(super) fn turn_unknown(
     seq: i64,
     settle: Settle,
     reason: &str,
+    bodies: Bodies,
 ) -> Result<DeliveryState> {
     let (policy, resends): (String, u32) =
         tx.query_row("SELECT policy, resends FROM delivery WHERE seq = ?1", [seq], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     let at_least_once = policy == self::policy(Policy::AtLeastOnce);
-    if at_least_once && resends >= settle.max_resends {
-        // No resends are left, and waiting brings no knowledge.
-        tx.execute("UPDATE delivery SET ambiguous = ambiguous + 1 WHERE seq = ?1", [seq])?;
-        let record = finish(tx, now, seq, DeadReason::Unresolved, Bodies::Full)?;
-        report(tx, now, seq, &record)?;
-        return Ok(DeliveryState::Dead);
-    }
-    let resend_at = at_least_once.then(|| (now + settle.wait).as_micros());
+    let again = at_least_once && resends < settle.max_resends;
+    let resend_at = again.then(|| (now + settle.wait).as_micros());
     tx.prepare_cached(
         "UPDATE delivery SET state = 'unknown', reason = ?2, open = ?3, resend_at = ?4,
              unknown_since = ?5, ambiguous = ambiguous + 1, misses = 0
          WHERE seq = ?1",
     )?
-    .execute(params![seq, reason, at_least_once, resend_at, now.as_micros()])?;
+    .execute(params![seq, reason, again, resend_at, now.as_micros()])?;
     let record = journal::delivery(tx, now, seq)?;
+    if at_least_once && !again {
+        // No resends are left, and waiting brings no knowledge.
+        let record = finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
+        report(tx, now, seq, &record)?;
+        return Ok(DeliveryState::Dead);
+    }
     Lane::of(tx, seq)?.refresh(tx)?;
     report(tx, now, seq, &record)?;
     Ok(DeliveryState::Unknown)
@@ -485,8 +523,26 @@ fn expire(tx: &Connection, now: Timestamp, seq: i64, bodies: Bodies) -> Result<(
     report(tx, now, seq, &record)
 }
 
+/// unknown → delivered, because a person has seen it there.
+pub(super) fn confirm(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    bodies: Bodies,
+) -> Result<DeliveryRecord> {
+    tx.prepare_cached(
+        "UPDATE delivery SET state = 'delivered', reason = 'operator', open = 0, resend_at = NULL,
+             ended_at = ?2, text = iif(?3, NULL, text)
+         WHERE seq = ?1",
+    )?
+    .execute(params![seq, now.as_micros(), bodies == Bodies::Hash])?;
+    let record = journal::delivery(tx, now, seq)?;
+    Lane::of(tx, seq)?.refresh(tx)?;
+    Ok(record)
+}
+
 /// Puts a delivery event into the inbox of the bot that asked to be told.
-fn report(tx: &Connection, now: Timestamp, seq: i64, record: &DeliveryRecord) -> Result<()> {
+pub(super) fn report(tx: &Connection, now: Timestamp, seq: i64, record: &DeliveryRecord) -> Result<()> {
     let Some(bot) = &record.bot else { return Ok(()) };
     let wanted: bool =
         tx.query_row("SELECT report FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
@@ -523,6 +579,11 @@ fn record(
         })
         .optional()?;
     let Some((seq, state, attempts)) = found else { return Ok(None) };
+    if !agrees(outcome.class, &outcome.next) {
+        // Only proof moves a row on: what contradicts itself proves nothing.
+        outcome.class = Class::Ambiguous;
+        outcome.next = Next::Unknown;
+    }
     let foreign_answer = match &outcome.next {
         Next::Delivered { uuid: Some(uuid), .. } => names_another(tx, now, seq, uuid)?,
         _ => false,
@@ -545,14 +606,22 @@ fn record(
     let state = match (state.as_str(), &outcome.next) {
         // The usual case.
         ("sending", _) if own => apply(tx, now, settle, seq, &outcome, bodies)?,
-        // Its own late answer, after the row was given up as unknown.
-        ("unknown", Next::Delivered { .. } | Next::Dead(_)) => {
-            apply(tx, now, settle, seq, &outcome, bodies)?
-        }
+        // A late answer, after the row was given up as unknown. A refusal ends the row only if
+        // there was no later attempt: of that one nothing is known.
+        ("unknown", Next::Delivered { .. }) => apply(tx, now, settle, seq, &outcome, bodies)?,
+        ("unknown", Next::Dead(_)) if own => apply(tx, now, settle, seq, &outcome, bodies)?,
         // Too late to move anything; the attempt's own record tells what was seen.
         (state, _) => state.parse().map_err(|_| journal::unreadable(state))?,
     };
     Ok(Some(Recorded { delivery: outcome.delivery, class: outcome.class, state, foreign_answer }))
+}
+
+fn agrees(class: Class, next: &Next) -> bool {
+    match next {
+        Next::Delivered { .. } => class == Class::Delivered,
+        Next::Retry { .. } | Next::Dead(_) => matches!(class, Class::NotSent | Class::Rejected),
+        Next::Unknown => class == Class::Ambiguous,
+    }
 }
 
 fn apply(
@@ -601,7 +670,7 @@ fn apply(
             report(tx, now, seq, &record)?;
             Ok(DeliveryState::Dead)
         }
-        Next::Unknown => turn_unknown(tx, now, seq, settle, &outcome.code),
+        Next::Unknown => turn_unknown(tx, now, seq, settle, &outcome.code, bodies),
     }
 }
 
@@ -622,18 +691,20 @@ fn sweep(
     limit: usize,
     bodies: Bodies,
 ) -> Result<(u64, Option<Timestamp>)> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let list = |sql: &str, bound: i64| -> Result<Vec<i64>> {
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let mut moved = 0;
+    let list = |sql: &str, bound: i64, moved: u64| -> Result<Vec<i64>> {
+        let left = i64::try_from(limit.saturating_sub(moved)).unwrap_or(i64::MAX);
         Ok(tx
             .prepare_cached(sql)?
-            .query_map(params![bound, limit], |row| row.get(0))?
+            .query_map(params![bound, left], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?)
     };
-    let mut moved = 0;
     for seq in list(
         "SELECT seq FROM delivery WHERE state = 'queued' AND expires_at <= ?1
          ORDER BY expires_at LIMIT ?2",
         now.as_micros(),
+        moved,
     )? {
         expire(tx, now, seq, bodies)?;
         moved += 1;
@@ -642,6 +713,7 @@ fn sweep(
         "SELECT seq FROM delivery WHERE resend_at IS NOT NULL AND resend_at <= ?1
          ORDER BY resend_at LIMIT ?2",
         now.as_micros(),
+        moved,
     )? {
         resend(tx, now, seq, bodies)?;
         moved += 1;
@@ -651,6 +723,7 @@ fn sweep(
         "SELECT seq FROM delivery WHERE state = 'unknown' AND unknown_since <= ?1
          ORDER BY unknown_since LIMIT ?2",
         given_up.as_micros(),
+        moved,
     )? {
         let record = finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
         report(tx, now, seq, &record)?;
@@ -661,7 +734,7 @@ fn sweep(
              SELECT min(expires_at) AS at FROM delivery WHERE state = 'queued'
              UNION ALL SELECT min(resend_at) FROM delivery WHERE resend_at IS NOT NULL
              UNION ALL SELECT min(unknown_since) + ?1 FROM delivery WHERE state = 'unknown')",
-        [i64::try_from(settle.unresolved_after.as_micros()).unwrap_or(i64::MAX)],
+        [micros(settle.unresolved_after)],
         |row| row.get(0),
     )?;
     Ok((moved, next.map(Timestamp::from_micros)))
@@ -674,10 +747,11 @@ fn resend(tx: &Connection, now: Timestamp, seq: i64, bodies: Bodies) -> Result<(
     if expires_at <= now.as_micros() {
         return expire(tx, now, seq, bodies);
     }
+    tx.prepare_cached("UPDATE delivery SET resends = resends + 1 WHERE seq = ?1")?.execute([seq])?;
     requeue(tx, now, seq, true)
 }
 
-/// dead or unknown → queued again, by time or by an operator.
+/// dead or unknown → queued again, by time or by an operator. Its place in the lane is the old one.
 pub(super) fn requeue(
     tx: &Connection,
     now: Timestamp,
@@ -687,7 +761,7 @@ pub(super) fn requeue(
     tx.prepare_cached(
         "UPDATE delivery SET state = 'queued', reason = NULL, open = 1, resend_at = NULL,
              ended_at = NULL, unknown_since = NULL, next_attempt_at = ?2, misses = 0,
-             resends = resends + ?3, possible_duplicate = max(possible_duplicate, ?3)
+             possible_duplicate = max(possible_duplicate, ?3)
          WHERE seq = ?1",
     )?
     .execute(params![seq, now.as_micros(), possible_duplicate])?;
@@ -695,15 +769,27 @@ pub(super) fn requeue(
     Lane::of(tx, seq)?.refresh(tx)
 }
 
-/// When the next request of this rate may leave. Nothing is held for longer than the longest
-/// `Retry-After` that is honoured: an instant beyond that was written before the clock went back.
-fn free_at(tx: &Connection, now: Timestamp, key: &str) -> Result<Timestamp> {
+/// When the next request of this rate may leave, or until when the server asked for silence.
+fn free_at(tx: &Connection, key: &str) -> Result<Timestamp> {
     let tat: Option<i64> = tx
         .prepare_cached("SELECT tat FROM rate WHERE key = ?1")?
         .query_row([key], |row| row.get(0))
         .optional()?;
-    let tat = tat.map_or(Timestamp::MIN, Timestamp::from_micros);
-    Ok(if tat > now + LONGEST_HOLD { now } else { tat })
+    Ok(tat.map_or(Timestamp::MIN, Timestamp::from_micros))
+}
+
+/// A rate reaches one interval ahead at most. What lies further was written before the clock went
+/// back, and so was whatever was held until then: looked at anew, by the clock that counts now.
+fn clock_went_back(tx: &Connection, now: Timestamp, widget: &str) -> Result<()> {
+    tx.prepare_cached("UPDATE rate SET tat = ?2 WHERE key = ?1")?
+        .execute(params![rate_key(widget), now.as_micros()])?;
+    let later: Vec<Lane> = tx
+        .prepare_cached("SELECT room, sender FROM lane WHERE widget = ?1 AND ready_at > ?2")?
+        .query_map(params![widget, now.as_micros()], |row| {
+            Ok(Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    later.iter().try_for_each(|lane| lane.refresh(tx))
 }
 
 /// Even spacing without burst: the next request leaves an interval after this one.
@@ -718,6 +804,14 @@ fn take(tx: &Connection, key: &str, now: Timestamp, interval: Duration) -> Resul
 
 fn rate_key(widget: &str) -> String {
     format!("widget/{widget}")
+}
+
+fn hold_key(widget: &str) -> String {
+    format!("hold/{widget}")
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn policy(policy: Policy) -> &'static str {

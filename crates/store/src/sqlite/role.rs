@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use super::Role;
 use crate::error::{Error, ErrorKind, Result};
 
+/// How a verb that takes the role for one row says so in the lock file.
+const BRIEF: &str = "brief";
+
 /// The daemon's role, held as long as this lives. The operating system gives it back when the
 /// process dies, however it dies.
 pub(super) struct RoleLock {
@@ -16,17 +19,17 @@ pub(super) struct RoleLock {
 }
 
 impl RoleLock {
-    pub(super) fn take(database: &Path) -> Result<Self> {
+    pub(super) fn take(database: &Path, role: Role) -> Result<Self> {
         let path = lock_path(database);
         let mut file = open_private(&path)
             .map_err(|e| unusable(&path, "the lock file cannot be opened", &e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let pid = read_pid(&mut file);
+                let (pid, brief) = read_holder(&mut file);
                 let who = pid.map_or_else(|| "another process".into(), |p| format!("process {p}"));
                 return Err(Error::new(
-                    ErrorKind::Held { pid },
+                    ErrorKind::Held { pid, brief },
                     format!("{who} runs on the store {}", database.display()),
                 ));
             }
@@ -38,7 +41,10 @@ impl RoleLock {
         let written = file
             .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+            .and_then(|()| {
+                let word = if role == Role::Brief { BRIEF } else { "daemon" };
+                writeln!(file, "{} {word}", std::process::id())
+            });
         written.map_err(|e| unusable(&path, "the lock file cannot be written", &e))?;
         Ok(Self { _file: file })
     }
@@ -49,14 +55,14 @@ pub(super) fn holder(database: &Path) -> Option<u32> {
     let path = lock_path(database);
     let mut file = File::open(path).ok()?;
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => read_pid(&mut file),
+        Err(TryLockError::WouldBlock) => Some(read_holder(&mut file).0.unwrap_or(0)),
         _ => None,
     }
 }
 
-/// Makes the database file with mode 0600 before SQLite would make it by the umask, and refuses a
-/// file that belongs to somebody else.
-pub(super) fn prepare_file(path: &Path, role: Role) -> Result<()> {
+/// Whether the database file is there and may be used; false if it is to be made. A file that
+/// belongs to somebody else is refused.
+pub(super) fn find_file(path: &Path, role: Role) -> Result<bool> {
     if path.is_dir() {
         return Err(Error::new(
             ErrorKind::Unusable,
@@ -76,12 +82,22 @@ pub(super) fn prepare_file(path: &Path, role: Role) -> Result<()> {
                     ),
                 ));
             }
-            Ok(())
+            Ok(true)
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && role == Role::Daemon => {
-            open_private(path)
-                .map(|_| ())
-                .map_err(|e| unusable(path, "the store cannot be made", &e))
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && role != Role::Visitor => {
+            let log = beside(path, "-wal");
+            if std::fs::metadata(&log).is_ok_and(|data| data.len() > 0) {
+                // SQLite would mix it into whatever is made in that place.
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!(
+                        "the store {} is gone, its log {} is not: restore both, or remove the log",
+                        path.display(),
+                        log.display()
+                    ),
+                ));
+            }
+            Ok(false)
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::new(
             ErrorKind::Unusable,
@@ -91,20 +107,55 @@ pub(super) fn prepare_file(path: &Path, role: Role) -> Result<()> {
     }
 }
 
+/// An empty file beside the place of the store, to become it. Made with mode 0600 here, because
+/// SQLite would go by the umask; the files that SQLite adds get the mode of this one.
+pub(super) fn draft(path: &Path) -> Result<PathBuf> {
+    let draft = beside(path, ".new");
+    for left in [draft.clone(), beside(&draft, "-journal")] {
+        match std::fs::remove_file(&left) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(unusable(&left, "what an earlier start left cannot be removed", &e));
+            }
+            _ => {}
+        }
+    }
+    open_private(&draft).map_err(|e| unusable(path, "the store cannot be made", &e))?;
+    Ok(draft)
+}
+
+/// Gives the draft its name, durably.
+pub(super) fn publish(draft: &Path, path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    std::fs::rename(draft, path)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(|e| unusable(path, "the store cannot be made", &e))
+}
+
 fn open_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 fn lock_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
+    beside(database, ".lock")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
     name.into()
 }
 
-fn read_pid(file: &mut File) -> Option<u32> {
+/// The holder's process id, and whether it holds the role only for a moment.
+fn read_holder(file: &mut File) -> (Option<u32>, bool) {
     let mut text = String::new();
-    file.take(20).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // Unreadable or half written: somebody holds it, and that is all that is known.
+    let _ = file.take(40).read_to_string(&mut text);
+    let mut words = text.split_whitespace();
+    let pid = words.next().and_then(|pid| pid.parse().ok());
+    (pid, words.next() == Some(BRIEF))
 }
 
 fn unusable(path: &Path, what: &str, error: &std::io::Error) -> Error {

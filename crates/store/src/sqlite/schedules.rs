@@ -1,5 +1,7 @@
 //! Cursors, occurrences, and the rooms that an occurrence is still to reach.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use imbabot_core::{RoomId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -13,6 +15,9 @@ use crate::schedules::{
     AdoptSchedule, Cursor, Expansion, NewOccurrence, OccurrenceCommit, OccurrenceOutcome,
     OccurrenceRecord, Pinned, RangeRecord, Schedules, Target,
 };
+
+/// How the id of an occurrence ends that an operator triggered.
+const MANUAL: &str = "!manual";
 
 /// A cursor that lies further in the future than this was written under a wrong clock.
 const FUTURE: i64 = 24 * 3_600 * 1_000_000;
@@ -142,6 +147,10 @@ fn adopt(
     schedules: &[AdoptSchedule],
     bodies: Bodies,
 ) -> Result<Vec<Cursor>> {
+    let before: BTreeSet<String> = tx
+        .prepare("SELECT key FROM schedule WHERE present = 1")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     tx.execute("UPDATE schedule SET present = 0", [])?;
     let mut reanchored = Vec::new();
     for schedule in schedules {
@@ -150,19 +159,19 @@ fn adopt(
             .query_row([&schedule.key], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let through = match &known {
-            Some((definition, through)) if *definition == schedule.definition => {
-                if *through > now.as_micros() + FUTURE {
-                    reanchored.push(schedule.key.clone());
-                    now.as_micros()
-                } else {
-                    *through
-                }
+            Some((_, through)) if *through > now.as_micros() + FUTURE => {
+                reanchored.push(schedule.key.clone());
+                now.as_micros()
             }
-            // Never back: what fired under the old rule cannot fire again under the new one.
-            Some((_, through)) if *through <= now.as_micros() + FUTURE => {
-                (*through).max(now.as_micros())
+            Some((definition, through))
+                if *definition == schedule.definition && before.contains(&schedule.key) =>
+            {
+                *through
             }
-            _ => now.as_micros(),
+            // Edited, or back after it was removed: nothing is backfilled. Never back either: what
+            // fired under the old rule cannot fire again under the new one.
+            Some((_, through)) => (*through).max(now.as_micros()),
+            None => now.as_micros(),
         };
         tx.prepare_cached(
             "INSERT INTO schedule (key, definition, fired_through) VALUES (?1, ?2, ?3)
@@ -182,11 +191,21 @@ fn adopt(
     for seq in orphans {
         outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
     }
-    tx.execute(
-        "UPDATE occurrence SET targets = NULL WHERE targets IS NOT NULL
-           AND schedule NOT IN (SELECT key FROM schedule WHERE present = 1)",
-        [],
-    )?;
+    let unserved: Vec<(String, i64, Vec<u8>)> = tx
+        .prepare(
+            "SELECT id, position, targets FROM occurrence WHERE targets IS NOT NULL
+               AND schedule NOT IN (SELECT key FROM schedule WHERE present = 1)",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (id, position, targets) in unserved {
+        let all = i64::try_from(count(&targets)?).unwrap_or(i64::MAX);
+        tx.execute(
+            "UPDATE occurrence SET targets = NULL, deliveries = deliveries - ?2 WHERE id = ?1",
+            params![id, all - position],
+        )?;
+        close(tx, now, &id, "removed")?;
+    }
     let mut cursors = read_cursors(tx)?;
     for cursor in &mut cursors {
         cursor.reanchored = reanchored.contains(&cursor.key);
@@ -297,7 +316,7 @@ fn expand(tx: &Connection, batch: &Expansion, bodies: Bodies) -> Result<bool> {
     if usize::try_from(position) != Ok(batch.position) {
         return Ok(false);
     }
-    let mut left_out = 0_i64;
+    let mut overlapped = 0_i64;
     for delivery in &batch.deliveries {
         let overlaps: bool = batch.skip_overlap
             && tx
@@ -316,40 +335,117 @@ fn expand(tx: &Connection, batch: &Expansion, bodies: Bodies) -> Result<bool> {
                     |row| row.get(0),
                 )?;
         if overlaps {
-            left_out += 1;
+            overlapped += 1;
         } else {
             outbox::insert(tx, batch.now, delivery, bodies)?;
         }
     }
     // A target without a delivery (its room is gone meanwhile) is left out as well.
-    left_out += i64::try_from(batch.served.saturating_sub(batch.deliveries.len())).unwrap_or(0);
+    let without = batch.served.saturating_sub(batch.deliveries.len());
+    let left_out = overlapped + i64::try_from(without).unwrap_or(0);
     let position = batch.position + batch.served;
     let done = position >= count(&targets)?;
     tx.prepare_cached(
         "UPDATE occurrence SET position = ?2, targets = iif(?3, NULL, targets),
-             deliveries = deliveries - ?4
+             deliveries = deliveries - ?4, overlaps = overlaps + ?5
          WHERE id = ?1",
     )?
     .execute(params![
         batch.id,
         i64::try_from(position).unwrap_or(i64::MAX),
         done,
-        left_out
+        left_out,
+        overlapped
     ])?;
     if done {
-        let mut record = read_occurrence(tx, &batch.id)?;
-        if record.deliveries == 0 {
-            tx.execute(
-                "UPDATE occurrence SET outcome = 'skipped', reason = ?2 WHERE id = ?1",
-                params![batch.id, if batch.skip_overlap { "overlap" } else { "no_rooms" }],
-            )?;
-            record = read_occurrence(tx, &batch.id)?;
-            journal::occurrence(tx, batch.now, &record)?;
-        } else if usize::try_from(record.deliveries) != Ok(count(&targets)?) {
-            journal::occurrence(tx, batch.now, &record)?;
-        }
+        close(tx, batch.now, &batch.id, "no_rooms")?;
     }
     Ok(true)
+}
+
+/// All its rooms are dealt with: says in the ledger how many deliveries it came to, if that is not
+/// what was said when it fired. Without any it was skipped after all.
+fn close(tx: &Connection, now: Timestamp, id: &str, reason: &str) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE occurrence SET outcome = 'skipped', reason = iif(overlaps > 0, 'overlap', ?2)
+         WHERE id = ?1 AND deliveries = 0",
+    )?
+    .execute(params![id, reason])?;
+    let record = read_occurrence(tx, id)?;
+    let told: Option<String> = tx
+        .prepare_cached(
+            "SELECT body FROM ledger WHERE id = ?1 AND kind = 'occurrence'
+             ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let told: Option<OccurrenceRecord> = told.map(|body| journal::from_json(&body)).transpose()?;
+    if told.as_ref() != Some(&record) {
+        journal::occurrence(tx, now, &record)?;
+    }
+    Ok(())
+}
+
+/// Old occurrences become runs: neighbours that ended alike, with nothing else of their schedule
+/// between them. One that an operator triggered belongs to no run.
+pub(super) fn compact(tx: &Connection, now: Timestamp, bound: i64, limit: i64) -> Result<usize> {
+    struct Old {
+        id: String,
+        schedule: String,
+        at: i64,
+        outcome: OccurrenceOutcome,
+        reason: Option<String>,
+    }
+    let mut old = Vec::new();
+    let mut statement = tx.prepare_cached(
+        "SELECT id, schedule, nominal_at, outcome, reason FROM occurrence
+         WHERE targets IS NULL AND recorded_at < ?1 ORDER BY recorded_at LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![bound, limit])?;
+    while let Some(row) = rows.next()? {
+        let outcome = journal::parsed(row, 3)?;
+        let (id, schedule) = (row.get(0)?, row.get(1)?);
+        old.push(Old { id, schedule, at: row.get(2)?, outcome, reason: row.get(4)? });
+    }
+    for one in &old {
+        tx.prepare_cached("DELETE FROM occurrence WHERE id = ?1")?.execute([&one.id])?;
+    }
+    let gone = old.len();
+    old.retain(|one| !one.id.ends_with(MANUAL));
+    old.sort_by(|a, b| (&a.schedule, a.at).cmp(&(&b.schedule, b.at)));
+    let mut runs: Vec<RangeRecord> = Vec::new();
+    for one in old {
+        let (schedule, outcome, at) = (one.schedule, one.outcome, Timestamp::from_micros(one.at));
+        let reason = one.reason.unwrap_or_else(|| "retention".into());
+        match runs.last_mut() {
+            Some(run)
+                if (&run.schedule, run.outcome, &run.reason) == (&schedule, outcome, &reason)
+                    && !anything_between(tx, &schedule, run.to, at)? =>
+            {
+                run.to = at;
+                run.count += 1;
+            }
+            _ => runs.push(RangeRecord { schedule, outcome, reason, from: at, to: at, count: 1 }),
+        }
+    }
+    runs.iter().try_for_each(|run| journal::range(tx, now, run))?;
+    Ok(gone)
+}
+
+fn anything_between(tx: &Connection, key: &str, from: Timestamp, to: Timestamp) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM occurrence
+                 WHERE schedule = ?1 AND nominal_at > ?2 AND nominal_at < ?3
+                   AND id NOT LIKE '%!manual')
+             OR EXISTS (SELECT 1 FROM ledger
+                 WHERE id = ?1 AND kind = 'range'
+                   AND body ->> 'from' > ?4 AND body ->> 'from' < ?5)",
+        )?
+        .query_row(
+            params![key, from.as_micros(), to.as_micros(), from.to_string(), to.to_string()],
+            |row| row.get(0),
+        )?)
 }
 
 /// The pinned rooms: for each widget its name, the number of its rooms, and the rooms, eight bytes

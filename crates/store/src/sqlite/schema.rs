@@ -16,20 +16,22 @@ const APPLICATION_ID: i64 = 0x696d_6261;
 /// released; see `migrations/NOTES.md`.
 const STEPS: &[&str] = &[include_str!("../../migrations/0001_foundation.sql")];
 
-pub(super) fn migrate(connection: &mut Connection, path: &Path, role: Role) -> Result<()> {
-    let pragma = |connection: &Connection, name: &str| -> Result<i64> {
-        Ok(connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
-    };
-    let version = pragma(connection, "user_version")?;
+/// Refuses a file that is no store of imbabot, before anything in it is changed.
+pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<()> {
     let application = pragma(connection, "application_id")?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 && application != APPLICATION_ID {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("{} is an SQLite database, but not a store of imbabot", path.display()),
-        ));
-    }
+    let what = match (tables, application) {
+        (1.., APPLICATION_ID) => return Ok(()),
+        (0, _) => "is empty: the store is lost, or never was one; restore a backup or remove it",
+        _ => "is an SQLite database, but not a store of imbabot",
+    };
+    Err(Error::new(ErrorKind::Corrupt, format!("{} {what}", path.display())))
+}
+
+/// Brings the tables to the newest step.
+pub(super) fn migrate(connection: &mut Connection, path: &Path, role: Role) -> Result<()> {
+    let version = pragma(connection, "user_version")?;
     let newest = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if version > newest {
         return Err(Error::new(
@@ -60,4 +62,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, role: Role) -> R
         transaction.commit()?;
     }
     Ok(())
+}
+
+fn pragma(connection: &Connection, name: &str) -> Result<i64> {
+    Ok(connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
 }

@@ -113,17 +113,29 @@ impl Snapshots for SqliteStore {
         let widget = widget.clone();
         self.link
             .read(move |tx| {
+                // SQLite orders numbers as signed: the upper half of the ids lies below zero.
                 let mut statement = tx.prepare_cached(
                     "SELECT body FROM item
-                     WHERE widget = ?1 AND list = 'rooms' AND gone = 0 AND id > ?2
-                     ORDER BY id LIMIT ?3",
+                     WHERE widget = ?1 AND list = 'rooms' AND gone = 0 AND id BETWEEN ?2 AND ?3
+                     ORDER BY id LIMIT ?4",
                 )?;
-                let after = after.map_or(-1, |id| id.0.cast_signed());
-                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let mut rows = statement.query(params![widget.as_str(), after, limit])?;
+                let half = 1 << 63;
+                let first = match after {
+                    None => Some(0),
+                    Some(id) => id.0.checked_add(1),
+                };
+                let Some(first) = first else { return Ok(Vec::new()) };
                 let mut found = Vec::new();
-                while let Some(row) = rows.next()? {
-                    found.push(from_json(&row.get::<_, String>(0)?)?);
+                for (from, to) in [(first, half - 1), (first.max(half), u64::MAX)] {
+                    let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+                    if from > to || left == 0 {
+                        continue;
+                    }
+                    let (from, to) = (from.cast_signed(), to.cast_signed());
+                    let mut rows = statement.query(params![widget.as_str(), from, to, left])?;
+                    while let Some(row) = rows.next()? {
+                        found.push(from_json(&row.get::<_, String>(0)?)?);
+                    }
                 }
                 Ok(found)
             })

@@ -1,0 +1,154 @@
+//! The command line: reads it, loads what a verb needs, and turns every end into an exit code.
+
+pub(crate) mod args;
+mod config_verb;
+mod deliveries;
+mod events;
+mod ledger;
+mod lists;
+mod pause;
+pub(crate) mod run;
+mod schedules;
+mod send;
+mod simulator;
+mod when;
+
+use std::sync::Arc;
+
+use clap::Parser;
+use imbabot_scheduler::{Clock, Settings, SystemClock};
+use imbabot_store::{Role, SqliteStore};
+
+use crate::config::{Config, Environment, LoadOptions, Loaded, Problems, load};
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Output};
+use crate::registry::Registry;
+use crate::{demo, setup, telemetry};
+use args::{Arguments, Verb};
+pub(crate) use run::Signals;
+
+/// What every verb has at hand.
+pub(crate) struct Command {
+    pub(crate) registry: Registry,
+    pub(crate) output: Output,
+    pub(crate) global: args::Global,
+}
+
+/// A verb's end.
+pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
+
+pub(crate) fn main(registry: Registry) -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failures.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let Arguments { global, verb } = arguments;
+    let command = Command { registry, output: Output { json: global.json }, global };
+    match run_verb(&command, verb) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            command.output.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn run_verb(command: &Command, verb: Verb) -> Result {
+    match verb {
+        Verb::Check => config_verb::check(command),
+        Verb::Config { verb } => config_verb::config(command, verb),
+        Verb::Version { verbose } => Ok(config_verb::version(command, verbose)),
+        Verb::Demo(options) => block_on(demo::run(command, options)),
+        Verb::Run { once } => block_on(run::run(command, once)),
+        Verb::Send(options) => block_on(send::send(command, options)),
+        Verb::Rooms(options) => block_on(lists::rooms(command, options)),
+        Verb::Users(options) => block_on(lists::users(command, options)),
+        Verb::Schedules { verb } => block_on(schedules::schedules(command, verb)),
+        Verb::Deliveries { verb, filter } => {
+            block_on(deliveries::deliveries(command, verb, filter))
+        }
+        Verb::Events { verb, poisoned, limit } => {
+            block_on(events::events(command, verb, poisoned, limit))
+        }
+        Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
+        Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),
+        Verb::Ledger { verb } => block_on(ledger::ledger(command, verb)),
+        Verb::Simulator(options) => block_on(simulator::simulator(command, options)),
+    }
+}
+
+/// Two workers: one may be busy with a long list while the other answers a probe. Bots have threads
+/// of their own.
+fn block_on(future: impl Future<Output = Result>) -> Result {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("imbabot")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let end = runtime.block_on(future);
+            runtime.shutdown_background();
+            end
+        }
+        Err(error) => {
+            let message = format!("no runtime: {}", error.kind());
+            Err(Failure::new(Exit::Internal, "IMB-X-RUNTIME", message))
+        }
+    }
+}
+
+impl Command {
+    /// Reads and checks the configuration.
+    pub(crate) fn load(&self) -> std::result::Result<Loaded, Problems> {
+        let kinds = self.registry.kinds();
+        load(&LoadOptions {
+            config_path: self.global.config.clone(),
+            flags: self.global.flags(),
+            environment: Environment::of_process(),
+            kinds: &kinds,
+        })
+    }
+
+    /// The configuration of a verb that cannot do without: its problems are told here.
+    pub(crate) fn loaded(&self) -> Result<Loaded> {
+        let loaded = self.load().map_err(|problems| self.problems(&problems))?;
+        telemetry::start(&loaded.config.log.level, loaded.config.log.format);
+        Ok(loaded)
+    }
+
+    /// Tells problems, and the failure that they are.
+    pub(crate) fn problems(&self, problems: &Problems) -> Failure {
+        if !self.output.json {
+            output::error_line(problems.render(output::colour()).trim_end());
+        }
+        let count = problems.errors.len();
+        let mistakes = if count == 1 { "mistake" } else { "mistakes" };
+        let first = problems.errors.first().map(ToString::to_string).unwrap_or_default();
+        let message = if self.output.json {
+            format!("the configuration has {count} {mistakes}; the first: {first}")
+        } else {
+            format!("the configuration has {count} {mistakes}")
+        };
+        Failure::new(Exit::Config, "IMB-C", message).hint("`imbabot check` shows all of them")
+    }
+
+    /// The engine's settings by this configuration.
+    pub(crate) fn settings(&self, config: &Config) -> Result<Settings> {
+        setup::settings(config, &self.registry)
+    }
+}
+
+/// The store beside a daemon, or without one.
+pub(crate) fn visit(config: &Config) -> Result<SqliteStore> {
+    Ok(SqliteStore::open(&config.store.path, Role::Visitor, setup::bodies(config))?)
+}
+
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}

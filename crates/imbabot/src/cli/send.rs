@@ -1,0 +1,234 @@
+//! `send`: one message through the ledger. Beside a daemon it adds the row and the daemon posts it;
+//! without one it takes the daemon's role for its own row only.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbabot_bot::DeliveryId;
+use imbabot_core::{Timestamp, validate_text};
+use imbabot_scheduler::{Clock, Engine, Inline, Parts};
+use imbabot_store::{
+    Born, DeliveryRecord, DeliveryState, Enqueued, ErrorKind, NewDelivery, Outbox, Role,
+    SqliteStore,
+};
+use serde_json::json;
+
+use super::args::Send;
+use super::{Command, Result, clock, visit};
+use crate::config::{Config, Widget};
+use crate::exit::{Exit, Failure};
+use crate::setup;
+
+/// How often the daemon's progress is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(crate) async fn send(command: &Command, options: Send) -> Result {
+    let loaded = command.loaded()?;
+    let config = &loaded.config;
+    let clock = clock();
+    let now = clock.now();
+    let widget = widget(config, &options)?;
+    let new = delivery(config, widget, &options, now)?;
+    let until = options.wait.map(|wait| now + wait);
+    // A daemon may end, or another `send` begin, between any two looks: whoever has the role
+    // decides.
+    match SqliteStore::open(&config.store.path, Role::Brief, setup::bodies(config)) {
+        Ok(store) => alone(command, config, Arc::new(store), new, until).await,
+        Err(error) if matches!(error.kind(), ErrorKind::Held { .. }) => {
+            beside(command, config, widget, new, until, &*clock).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn widget<'a>(config: &'a Config, options: &Send) -> Result<&'a Widget> {
+    match (&options.widget, config.widgets.as_slice()) {
+        (Some(name), _) => config
+            .widget(name)
+            .ok_or_else(|| Failure::bad_input(format!("there is no widget {name}"))),
+        (None, [only]) => Ok(only),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|widget| widget.name.as_str()).collect();
+            Err(Failure::new(Exit::Usage, "IMB-V-WIDGET", format!(
+                "there are several widgets ({}): say which with --widget",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn delivery(
+    config: &Config,
+    widget: &Widget,
+    options: &Send,
+    now: Timestamp,
+) -> Result<NewDelivery> {
+    let text = text(options, config.delivery.max_text)?;
+    match validate_text(&text, config.delivery.max_text) {
+        Ok(None) => {}
+        Ok(Some(warning)) => tracing::warn!(code = warning.code(), "{warning}"),
+        Err(error) => return Err(Failure::new(Exit::BadInput, error.code(), error.to_string())),
+    }
+    if options.room.0 == 0 {
+        return Err(Failure::bad_input("there is no room 0"));
+    }
+    let key = match &options.key {
+        Some(key) if key.is_empty() || key.len() > 200 || key.chars().any(char::is_control) => {
+            return Err(Failure::bad_input(
+                "a key has 1 to 200 bytes and no control characters",
+            ));
+        }
+        Some(key) => format!("cli/{key}"),
+        // Two calls in one microsecond by one process are not possible.
+        None => format!("cli//{}/{}", now.as_micros(), std::process::id()),
+    };
+    Ok(NewDelivery {
+        key,
+        widget: widget.name.clone(),
+        room: options.room,
+        sender: options.sender.as_ref().unwrap_or(&widget.sender).clone(),
+        bot: None,
+        event: None,
+        occurrence: None,
+        schedule: None,
+        policy: options.policy.unwrap_or(config.delivery.policy),
+        text,
+        not_before: None,
+        expires_at: now + config.delivery.expires_after,
+        born: Born::Queued,
+        report: false,
+    })
+}
+
+fn text(options: &Send, max: usize) -> Result<String> {
+    if let Some(text) = &options.text {
+        return Ok(text.clone());
+    }
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(16);
+    std::io::stdin()
+        .take(bound)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::bad_input(format!("standard input: {}", e.kind())))?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|_| Failure::bad_input("standard input is not UTF-8 text"))?;
+    // `echo` ends with a line feed that nobody wants posted.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+fn accepted(enqueued: Vec<Enqueued>) -> Result<Enqueued> {
+    let Some(enqueued) = enqueued.into_iter().next() else {
+        return Err(Failure::new(Exit::Store, "IMB-S-IO", "the store recorded nothing"));
+    };
+    if enqueued.refused {
+        return Err(Failure::bad_input(format!(
+            "this key belongs to another message ({}): nothing was sent",
+            enqueued.id
+        ))
+        .hint("the same key with the same text and room is the same message; another one needs another key"));
+    }
+    Ok(enqueued)
+}
+
+/// No daemon: the role is ours, for this row.
+async fn alone(
+    command: &Command,
+    config: &Config,
+    store: Arc<SqliteStore>,
+    new: NewDelivery,
+    until: Option<Timestamp>,
+) -> Result {
+    let clock = clock();
+    let mut settings = command.settings(config)?;
+    let widgets = std::mem::take(&mut settings.widgets);
+    // Schedules and bots stay as the daemon left them: nothing is adopted but the widgets.
+    let engine = Engine::begin_only(Parts {
+        clock: Arc::clone(&clock),
+        store: Arc::<SqliteStore>::clone(&store),
+        executor: Arc::new(Inline),
+        settings: imbabot_scheduler::Settings { widgets, ..settings },
+        version: env!("CARGO_PKG_VERSION").into(),
+        seed: u64::from(std::process::id()),
+    })
+    .await?;
+    let id = accepted(store.enqueue(clock.now(), vec![new]).await?)?.id;
+    let served = engine.deliver_only(id, until).await;
+    let refused = engine.reasons().contains(&imbabot_scheduler::NotReady::CredentialsRejected);
+    engine.end().await?;
+    let served = served?;
+    let record = store.delivery(id).await?;
+    let exit = if served { end(record.as_ref(), refused, until.is_some()) } else { Exit::Unfinished };
+    tell(command, id, record.as_ref());
+    if !served {
+        tracing::warn!(delivery = %id, "older messages wait before it: the daemon will send it after them");
+    }
+    Ok(exit)
+}
+
+/// A daemon runs: it posts the row within a second.
+async fn beside(
+    command: &Command,
+    config: &Config,
+    widget: &Widget,
+    new: NewDelivery,
+    until: Option<Timestamp>,
+    clock: &dyn Clock,
+) -> Result {
+    let store = visit(config)?;
+    let id = accepted(store.enqueue(clock.now(), vec![new]).await?)?.id;
+    let Some(until) = until else {
+        let record = store.delivery(id).await?;
+        tell(command, id, record.as_ref());
+        return Ok(Exit::Ok);
+    };
+    loop {
+        let record = store.delivery(id).await?;
+        let open = record.as_ref().is_some_and(|r| {
+            matches!(r.state, DeliveryState::Queued | DeliveryState::Sending)
+        });
+        let late = clock.now() >= until;
+        if !open || late {
+            let refused = open && late && {
+                let probe = setup::api(config, widget)?.probe_credentials().await;
+                matches!(probe, imbabot_core::Probe::Refused(_))
+            };
+            tell(command, id, record.as_ref());
+            return Ok(end(record.as_ref(), refused, true));
+        }
+        clock.sleep(LOOK).await;
+    }
+}
+
+fn end(record: Option<&DeliveryRecord>, refused: bool, waited: bool) -> Exit {
+    let Some(record) = record else { return Exit::Store };
+    match record.state {
+        // Durable is all that was asked for.
+        _ if !waited => Exit::Ok,
+        DeliveryState::Delivered => Exit::Ok,
+        DeliveryState::Unknown => Exit::SendUnknown,
+        DeliveryState::Dead => Exit::SendDead,
+        DeliveryState::Queued | DeliveryState::Sending if refused => Exit::Credentials,
+        DeliveryState::Queued | DeliveryState::Sending => Exit::Unfinished,
+    }
+}
+
+fn tell(command: &Command, id: DeliveryId, record: Option<&DeliveryRecord>) {
+    let state = record.map(|record| record.state);
+    let reason = record.and_then(|record| record.reason.clone());
+    let value = json!({"delivery": id, "state": state, "reason": reason});
+    // The id alone on stdout: a script takes it as it is.
+    command.output.data(&value, || id.to_string());
+    if !command.output.json
+        && let Some(state) = state
+    {
+        let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        crate::output::error_line(&format!("{state}{why}"));
+    }
+}

@@ -1,0 +1,145 @@
+//! What must never be shown, found by how it looks: values of keys that sound like secrets, and
+//! the user, password and query of URLs. It guards every line that an error repeats, because a
+//! mistake in a file often stands right beside the secret that should not be there.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// What is shown instead.
+pub(crate) const MASK: &str = "***";
+
+/// Keys that sound like secrets and hold only a path.
+const PATHS: &[&str] = &["secret_key_file", "token_file", "url_file"];
+
+/// Whether the value of a key with this name is to be hidden.
+pub(crate) fn sounds_secret(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    if PATHS.contains(&lower.as_str()) {
+        return false;
+    }
+    let plain: String = lower.chars().filter(|c| c.is_alphanumeric()).collect();
+    ["secret", "passw", "token", "apikey", "credential", "privatekey"]
+        .iter()
+        .any(|word| plain.contains(word))
+        || strsim::jaro_winkler(&plain, "secretkey") > 0.88
+}
+
+// The patterns are constants; a test compiles them.
+static ASSIGNMENT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(
+        r#"(?x) ([A-Za-z0-9_-]+) ["']? [\t\x20]* [=:] [\t\x20]*
+           ( """ (?s:.*?) (?: """ | \z ) | ''' (?s:.*?) (?: ''' | \z )
+           | " (?: [^"\\\n] | \\. )* "? | ' [^'\n]* '? | [^"'\n]+ )"#,
+    )
+    .ok()
+});
+static URL: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"://(?:([^/@\s"']*)@)?[^\s"'?\#]*(?:[?\#]([^\s"']*))?"#).ok());
+
+/// The parts of a text that are not to be shown, in ascending order.
+pub(crate) fn hidden(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut from = 0;
+    while let Some(groups) = ASSIGNMENT.as_ref().and_then(|r| r.captures_at(text, from)) {
+        let (Some(key), Some(value)) = (groups.get(1), groups.get(2)) else { break };
+        if sounds_secret(key.as_str()) {
+            found.push(value.range());
+            from = value.end().max(from + 1);
+        } else {
+            // An inline table is a value with keys of its own.
+            from = value.start().max(from + 1);
+        }
+        if !text.is_char_boundary(from) {
+            break;
+        }
+    }
+    if text.contains("://") {
+        for groups in URL.iter().flat_map(|r| r.captures_iter(text)) {
+            found.extend(groups.iter().skip(1).flatten().map(|part| part.range()));
+        }
+    }
+    found.retain(|range| !range.is_empty());
+    found.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+    let mut last = 0;
+    found.retain(|range| {
+        let apart = range.start >= last;
+        if apart {
+            last = range.end;
+        }
+        apart
+    });
+    found
+}
+
+/// The text without what is not to be shown.
+pub(crate) fn masked(text: &str) -> String {
+    let mut shown = String::new();
+    let mut from = 0;
+    for range in hidden(text) {
+        shown.push_str(&text[from..range.start]);
+        shown.push_str(MASK);
+        from = range.end;
+    }
+    shown.push_str(&text[from..]);
+    shown
+}
+
+/// Hides the values of keys that sound like secrets inside free settings.
+pub(crate) fn masked_json(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .map(|(key, value)| match sounds_secret(key) {
+                    true => (key.clone(), Value::from(MASK)),
+                    false => (key.clone(), masked_json(value)),
+                })
+                .collect(),
+        ),
+        Value::Array(list) => Value::Array(list.iter().map(masked_json).collect()),
+        Value::String(text) if text.contains("://") => Value::from(masked(text)),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_however_it_is_written() {
+        for text in [
+            r#"secret_key = "hunter2""#,
+            r#"secert_key = "hunter2""#,
+            "secret-key = hunter2",
+            "secret_key: hunter2",
+            r#"widget = [{ name = "x", secret_key = "hunter2", foo = 1 }]"#,
+            r#""secret_key" = 'hunter2'"#,
+            "secret_key = \"hunter2",
+            "secret_key = \"\"\"\nhunter2\n\"\"\"",
+            r#"password="hunter2""#,
+            r#"base_url = "https://u:hunter2@api.imbachat.com""#,
+            r#"base_url = "https://api.imbachat.com/?k=hunter2""#,
+            r#"base_url = "https://hunter2@api.imbachat.com""#,
+        ] {
+            let shown = masked(text);
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(shown.contains(MASK), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        for text in [
+            r#"secret_key_file = "secret_key""#,
+            r#"token_file = "http_token""#,
+            r#"text = "Hello, {{ room.name }}""#,
+            r#"base_url = "https://api.imbachat.com/x""#,
+            "a = é = ü",
+        ] {
+            assert_eq!(masked(text), text);
+        }
+    }
+}

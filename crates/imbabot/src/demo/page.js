@@ -1,0 +1,126 @@
+// The demo's page: shows the simulated chat as it changes, and what the daemon is about to say.
+// Foreign text is only ever set as textContent.
+
+const $ = (id) => document.getElementById(id);
+const rooms = new Map();
+const messages = new Map();
+let chosen = null;
+let opened = 0;
+
+const element = (name, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+};
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+const post = (path, body = {}) =>
+  fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+
+function showRooms() {
+  const list = [...rooms.values()].sort((a, b) => b.id - a.id);
+  $("rooms").replaceChildren(...list.map((room) => {
+    const count = (messages.get(room.id) ?? []).length;
+    const button = element("button", { type: "button" },
+      element("span", { textContent: room.name, className: room.deleted_at ? "gone" : "" }),
+      element("small", { textContent: `  ${count || ""}` }));
+    button.setAttribute("aria-current", String(room.id === chosen));
+    button.addEventListener("click", () => choose(room.id));
+    return element("li", {}, button);
+  }));
+}
+
+function line(message, withRoom) {
+  const who = element("span", { className: "who", textContent: message.user });
+  const parts = [who];
+  if (message.by_bot) parts.push(element("span", { className: "tag", textContent: "bot" }));
+  const where = withRoom ? `  ${rooms.get(message.room)?.name ?? message.room}` : "";
+  parts.push(element("small", { textContent: `  ${clock(message.time)}${where}` }));
+  return element("li", { className: message.by_bot ? "bot" : "person" },
+    element("div", {}, ...parts), element("div", { textContent: message.text }));
+}
+
+function showMessages() {
+  const room = rooms.get(chosen);
+  $("room-title").textContent = room?.name ?? "Choose a room";
+  for (const part of $("post").elements) part.disabled = !room || Boolean(room.deleted_at);
+  $("messages").replaceChildren(...(messages.get(chosen) ?? []).map((message) => line(message, false)));
+  $("messages").scrollTop = $("messages").scrollHeight;
+}
+
+async function choose(id) {
+  chosen = id;
+  const answer = await fetch(`control/rooms/${id}/messages`);
+  if (answer.ok) {
+    const body = await answer.json();
+    messages.set(id, Array.isArray(body) ? body : body.messages);
+  }
+  showRooms();
+  showMessages();
+}
+
+function heard(message) {
+  const list = messages.get(message.room) ?? [];
+  if (list.some((known) => known.id === message.id)) return;
+  messages.set(message.room, [...list, message]);
+  if (message.by_bot) {
+    $("feed").prepend(line(message, true));
+    while ($("feed").children.length > 50) $("feed").lastChild.remove();
+  }
+  showRooms();
+  if (message.room === chosen) showMessages();
+}
+
+async function load() {
+  const state = await (await fetch("control/state")).json();
+  for (const room of state.rooms) rooms.set(room.id, room);
+  showRooms();
+  const first = state.rooms.find((room) => !room.deleted_at);
+  if (chosen === null && first) await choose(first.id);
+}
+
+async function status() {
+  try {
+    const state = await (await fetch("api/status")).json();
+    const widget = Object.values(state.widgets)[0];
+    $("state").className = state.ready ? "ready" : "waiting";
+    $("state").textContent = state.ready
+      ? `ready, ${widget?.rooms ?? 0} rooms in the last snapshot`
+      : `not ready: ${state.reasons.join(", ")}`;
+    const now = Date.now();
+    $("next").replaceChildren(...state.next.slice(0, 6).map((next) => {
+      const seconds = Math.max(0, Math.round((Date.parse(next.at_utc) - now) / 1000));
+      const left = seconds < 120 ? `in ${seconds} s` : new Date(next.at_utc).toLocaleString();
+      return element("li", {}, element("span", { textContent: next.schedule }),
+        element("small", { textContent: `  ${left}` }));
+    }));
+  } catch {
+    $("state").className = "waiting";
+    $("state").textContent = "the daemon does not answer";
+  }
+}
+
+$("open").addEventListener("click", async () => {
+  opened += 1;
+  const answer = await post("control/rooms", { name: `Your room ${opened}` });
+  if (answer.ok) {
+    const body = await answer.json();
+    if (body.id) await choose(body.id);
+  }
+});
+$("post").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = $("text").value.trim();
+  if (!text || chosen === null) return;
+  $("text").value = "";
+  await post(`control/rooms/${chosen}/post`, { user: "2", text });
+});
+
+const stream = new EventSource("control/events");
+const on = (name, act) => stream.addEventListener(name, (event) => act(JSON.parse(event.data)));
+on("room_opened", (room) => { rooms.set(room.id, room); showRooms(); if (room.id === chosen) showMessages(); });
+on("room_changed", (room) => { rooms.set(room.id, room); showRooms(); if (room.id === chosen) showMessages(); });
+on("message", heard);
+on("lagged", load);
+stream.addEventListener("open", load);
+status();
+setInterval(status, 1000);

@@ -1,0 +1,59 @@
+//! The kinds of bots that are built in, and how each is made from its settings.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbabot_bot::Bot;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::Kinds;
+
+type Make = Box<dyn Fn(&Value) -> Result<Arc<dyn Bot>, String> + Send + Sync>;
+
+/// Kinds of bots by name.
+#[derive(Default)]
+pub(crate) struct Registry(BTreeMap<String, Make>);
+
+impl Registry {
+    pub(crate) fn add<B: Bot + DeserializeOwned>(&mut self, kind: &str) {
+        let make = |settings: &Value| -> Result<Arc<dyn Bot>, String> {
+            let settings = match settings {
+                // A bot without settings is written without any.
+                Value::Null => Value::Object(serde_json::Map::new()),
+                given => given.clone(),
+            };
+            let bot: B = serde_path_to_error::deserialize(settings).map_err(|error| {
+                let path = error.path().to_string();
+                let inner = error.into_inner().to_string();
+                if path == "." { inner } else { format!("{path}: {inner}") }
+            })?;
+            Ok(Arc::new(bot))
+        };
+        self.0.insert(kind.to_owned(), Box::new(make));
+    }
+
+    pub(crate) fn has(&self, kind: &str) -> bool {
+        self.0.contains_key(kind)
+    }
+
+    pub(crate) fn make(&self, kind: &str, settings: &Value) -> Result<Arc<dyn Bot>, String> {
+        match self.0.get(kind) {
+            Some(make) => make(settings),
+            None => Err(format!("there is no kind of bot called {kind:?}")),
+        }
+    }
+
+    /// What a configuration is checked against.
+    pub(crate) fn kinds(&self) -> Kinds<'_> {
+        self.0.iter().fold(Kinds::new(), |kinds, (name, make)| {
+            kinds.with(name, move |settings| {
+                let bot = make(settings)?;
+                for schedule in bot.schedules() {
+                    schedule.validate().map_err(|error| error.to_string())?;
+                }
+                Ok(())
+            })
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! The configuration as its users meet it: files in, types or located errors out. Nothing here
+//! touches the environment of the process.
+
+#[path = "config/support.rs"]
+mod support;
+
+#[path = "config/errors.rs"]
+mod errors;
+#[path = "config/layers.rs"]
+mod layers;
+#[path = "config/samples.rs"]
+mod samples;
+#[path = "config/secrets.rs"]
+mod secrets;

@@ -1,0 +1,103 @@
+//! Where secrets may come from, and that they never come out again.
+
+use crate::support::{Folder, SECRET, WIDGET, codes};
+
+#[test]
+fn a_secret_that_others_can_read_is_refused_with_what_to_run() {
+    let folder = Folder::new().file("secret_key", SECRET, 0o640);
+    let shown = folder.errors(WIDGET);
+    assert!(!shown.contains(SECRET));
+    insta::assert_snapshot!(shown, @"");
+}
+
+#[test]
+fn a_container_mount_and_systemd_are_exceptions() {
+    let folder = Folder::new().file("secret_key", SECRET, 0o644);
+    assert!(folder.load(&format!("{WIDGET}allow_group_readable = true\n")).is_ok());
+    assert!(folder.load(&format!("allow_group_readable = true\n{WIDGET}")).is_ok());
+    let directory = folder.path("").display().to_string();
+    assert!(folder.variable("CREDENTIALS_DIRECTORY", &directory).load(WIDGET).is_ok());
+    let elsewhere = Folder::new().file("secret_key", SECRET, 0o644);
+    assert!(elsewhere.variable("CREDENTIALS_DIRECTORY", "/nowhere").load(WIDGET).is_err());
+}
+
+#[test]
+fn no_secret_an_empty_one_and_a_placeholder_are_refused() {
+    let bare = "[[widget]]\nid = 627\nsender = 1\n";
+    insta::assert_snapshot!(Folder::new().errors(bare), @"");
+    insta::assert_snapshot!(Folder::new().errors(&format!("{bare}secret_key_file = \"none\"\n")), @"");
+    let folder = Folder::new().file("secret_key", "\n", 0o600);
+    insta::assert_snapshot!(folder.errors(WIDGET), @"");
+    let folder = Folder::new().file("secret_key", "secret_key\n", 0o600);
+    insta::assert_snapshot!(folder.errors(WIDGET), @"");
+    let folder = Folder::new().variable("IMBABOT_SECRET_KEY", "");
+    assert_eq!(codes(&folder.load(bare).unwrap_err()), ["IMB-C-042 -:-"]);
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("dir")).unwrap();
+    assert_eq!(folder.codes(&format!("{bare}secret_key_file = \"dir\"\n")), ["IMB-C-044 4:19"]);
+}
+
+#[test]
+fn a_secret_in_the_file_is_an_error_that_does_not_repeat_it() {
+    for line in [
+        "secret_key = \"hunter2\"",
+        "secret_key = hunter2",
+        "secret_key = \"hunter2",
+        "secret = 'hunter2'",
+        "password = \"hunter2\"",
+        "secert_key = \"hunter2\"",
+        "secret_key = \"\"\"\nhunter2\n\"\"\"",
+    ] {
+        let problems = Folder::new().load(&format!("{WIDGET}{line}\n")).unwrap_err();
+        for shown in [problems.render(true), problems.to_string(), format!("{problems:?}")] {
+            assert!(!shown.contains("hunter2"), "{line}: {shown}");
+        }
+        assert!(!problems.errors_json().to_string().contains("hunter2"));
+        assert_eq!(problems.errors[0].line, Some(5), "{line}");
+    }
+    insta::assert_snapshot!(Folder::new().errors(&format!("{WIDGET}secret_key = \"hunter2\"\n")), @"");
+    insta::assert_snapshot!(Folder::new().errors(&format!("{WIDGET}[http]\ntoken = \"hunter2\"\n")), @"");
+}
+
+#[test]
+fn a_variable_goes_before_the_file_and_the_named_one_before_the_common_one() {
+    let origin = |folder: &Folder, text: &str, name: &str| {
+        let loaded = folder.load(text).unwrap();
+        let shown = imbabot::config::show(&loaded);
+        folder.without_folder(&shown[&format!("widget.{name}.secret_key")].1)
+    };
+    let folder = Folder::new();
+    assert_eq!(origin(&folder, WIDGET, "main"), "secret_key");
+    let folder = folder.variable("IMBABOT_SECRET_KEY", SECRET);
+    assert_eq!(origin(&folder, WIDGET, "main"), "IMBABOT_SECRET_KEY");
+    // With several widgets the common variable is for those without a file of their own.
+    let two = format!(
+        "{}[[widget]]\nname = \"b-c\"\nid = 2\nsender = 1\n",
+        WIDGET.replace("id =", "name = \"a\"\nid =")
+    );
+    assert_eq!(origin(&folder, &two, "a"), "secret_key");
+    assert_eq!(origin(&folder, &two, "b-c"), "IMBABOT_SECRET_KEY");
+    let folder = folder.variable("IMBABOT_SECRET_KEY_B_C", SECRET);
+    assert_eq!(origin(&folder, &two, "b-c"), "IMBABOT_SECRET_KEY_B_C");
+}
+
+#[test]
+fn a_secret_for_nobody_is_a_warning() {
+    let folder = Folder::new().variable("IMBABOT_SECRET_KEY_MIAN", SECRET);
+    let warnings = folder.load(WIDGET).unwrap().warnings;
+    let shown: String = warnings.iter().map(|warning| warning.render(false)).collect();
+    assert!(!shown.contains(SECRET));
+    insta::assert_snapshot!(shown, @"");
+}
+
+#[test]
+fn a_token_is_guarded_like_a_secret() {
+    let text = format!("{WIDGET}[http]\ntoken_file = \"token\"\n");
+    let folder = Folder::new().file("token", "0123456789abcdef0123456789abcdef", 0o644);
+    assert_eq!(folder.codes(&text), ["IMB-C-043 6:14"]);
+    let folder = folder.file("token", "hunter2", 0o600);
+    let loaded = folder.load(&text).unwrap();
+    assert_eq!(loaded.warnings[0].code.as_str(), "IMB-C-103");
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+    assert_eq!(folder.file("token", "", 0o600).codes(&text), ["IMB-C-042 6:14"]);
+}
