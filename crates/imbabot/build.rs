@@ -11,7 +11,8 @@ fn main() {
     };
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let rustc = said(&rustc, &["--version"]).unwrap_or_else(|| "rustc unknown".into());
-    let revision = said("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    let revision =
+        said("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
     println!("cargo::rustc-env=IMBABOT_RUSTC={rustc}");
     println!("cargo::rustc-env=IMBABOT_REVISION={revision}");
     println!("cargo::rerun-if-changed=build.rs");

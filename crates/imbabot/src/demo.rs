@@ -53,7 +53,9 @@ pub(crate) async fn run(command: &Command, options: args::Demo) -> Result {
 
     let url = format!("http://{address}/");
     output::line(&format!("imbabot demo: open {url}"));
-    output::line("A simulated ImbaChat, the daemon and its bots run on this machine only. Ctrl-C ends it.");
+    output::line(
+        "A simulated ImbaChat, the daemon and its bots run on this machine only. Ctrl-C ends it.",
+    );
     if !options.no_open && std::io::stdout().is_terminal() {
         open_browser(&url);
     }

@@ -119,8 +119,7 @@ impl From<imbabot_scheduler::Fatal> for Failure {
 
 impl From<imbabot_core::Error> for Failure {
     fn from(error: imbabot_core::Error) -> Self {
-        let exit =
-            if error.is_credentials() { Exit::Credentials } else { Exit::Unavailable };
+        let exit = if error.is_credentials() { Exit::Credentials } else { Exit::Unavailable };
         Self::new(exit, error.code(), error.to_string())
     }
 }

@@ -1,13 +1,13 @@
 //! What the daemon serves: probes, metrics, status. Nothing that changes state; names of hosts are
 //! checked, so that no page of somebody else's can read it through a browser.
 
+use axum::Json;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::Json;
 use imbabot_scheduler::Engine;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -81,8 +81,7 @@ async fn livez(State(engine): State<Engine>) -> Response {
 
 async fn readyz(State(engine): State<Engine>) -> Response {
     let reasons = engine.reasons();
-    let status =
-        if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
@@ -103,7 +102,13 @@ fn process() -> String {
     if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
         && let Some(pages) = statm.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok())
     {
-        gauge(&mut text, "process_resident_memory_bytes", "gauge", "Resident memory.", pages * page);
+        gauge(
+            &mut text,
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory.",
+            pages * page,
+        );
     }
     if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
         && let Some((_, fields)) = stat.rsplit_once(')')

@@ -29,7 +29,9 @@ impl Output {
     pub(crate) fn failure(self, failure: &Failure) {
         let Failure { code, message, hint, .. } = failure;
         if self.json {
-            error_line(&json!({"error": {"code": code, "message": message, "hint": hint}}).to_string());
+            error_line(
+                &json!({"error": {"code": code, "message": message, "hint": hint}}).to_string(),
+            );
         } else {
             let hint = hint.as_ref().map(|hint| format!("\n  {hint}")).unwrap_or_default();
             error_line(&format!("imbabot: {code}: {message}{hint}"));
@@ -75,5 +77,8 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     if count == 0 {
         return "none".into();
     }
-    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    let text = table.to_string();
+    // Each cell is padded on both sides; at the edge that is only noise.
+    let lines = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
+    lines.collect::<Vec<_>>().join("\n")
 }

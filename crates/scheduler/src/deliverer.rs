@@ -153,7 +153,9 @@ pub(crate) async fn only(
             .iter()
             .any(|widget| shared.breaker(&widget.name, |breaker| breaker.only_probes()));
         let Some(until) = until else {
-            if tried { return Ok(true) }
+            if tried {
+                return Ok(true);
+            }
             // Held by a rate of a moment ago: one attempt is still owed.
             match claimed.next_due {
                 Some(due) if due.since(now) <= Duration::from_secs(2) => {

@@ -97,7 +97,7 @@ pub(crate) async fn check(shared: &Shared) {
             );
         }
         Err(error) => {
-            tracing::warn!(code = error.code(), "the store could not be checked: {error}")
+            tracing::warn!(code = error.code(), "the store could not be checked: {error}");
         }
     }
     shared.beat(TASK, "checked");

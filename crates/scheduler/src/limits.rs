@@ -51,10 +51,8 @@ impl FromStr for Rate {
         };
         let (count, per) =
             text.trim().split_once('/').ok_or_else(|| wrong("the '/' is missing"))?;
-        let count: u32 = count
-            .trim()
-            .parse()
-            .map_err(|_| wrong("it does not start with a whole number"))?;
+        let count: u32 =
+            count.trim().parse().map_err(|_| wrong("it does not start with a whole number"))?;
         if count == 0 {
             return Err(wrong("it would let nothing pass"));
         }

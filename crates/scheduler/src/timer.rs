@@ -28,6 +28,8 @@ const BATCH: usize = 500;
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// With nothing due, look again after this.
 const LOOK: Duration = Duration::from_secs(3600);
+/// What the id of an occurrence ends with that a person asked for.
+const MANUAL: &str = "!manual";
 /// How many next instants the status shows.
 const SHOWN: usize = 50;
 
@@ -403,11 +405,13 @@ pub async fn trigger(
         return Ok(None);
     };
     // Two in one second are two.
-    let id = format!("{key}@{}!manual", now.compact());
+    let id = format!("{key}@{}{MANUAL}", now.compact());
     let (targets, events) = match &purpose {
         Purpose::Bot { bot, id: own } => (Vec::new(), events_of(settings, bot, own, &id, now)),
         Purpose::Announcement(announcement) => {
-            match choose(store, settings, announcement, &[schedule_instant(&schedule, now)], now).await? {
+            match choose(store, settings, announcement, &[schedule_instant(&schedule, now)], now)
+                .await?
+            {
                 Rooms::Chosen(targets) => (targets, Vec::new()),
                 Rooms::None | Rooms::Wait => return Ok(None),
             }
@@ -560,7 +564,9 @@ async fn expand(shared: &Shared, settings: &Settings) -> imbabot_store::Result<u
             position: pinned.position,
             served: pinned.targets.len(),
             deliveries,
-            skip_overlap: announcement.is_some_and(|a| a.schedule.overlap_rule() == Overlap::Skip),
+            // A person who asks for one now means now.
+            skip_overlap: !pinned.id.ends_with(MANUAL)
+                && announcement.is_some_and(|a| a.schedule.overlap_rule() == Overlap::Skip),
         };
         shared.store.expand(batch).await?;
         shared.idle.deliverer.store(false, Ordering::Release);

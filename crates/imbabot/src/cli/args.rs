@@ -338,7 +338,7 @@ pub(crate) struct Simulator {
     pub(crate) log_file: Option<PathBuf>,
 }
 
-#[derive(Subcommand)]
+#[derive(Clone, Copy, Subcommand)]
 pub(crate) enum ConfigVerb {
     /// Every value with its origin, secrets masked
     Show,

@@ -70,9 +70,9 @@ pub(crate) async fn deliveries(
                     told(command, id, word);
                     Ok(Exit::Ok)
                 }
-                Some(state) => {
-                    Err(Failure::bad_input(format!("{id} is {state}, not unknown: nothing to resolve")))
-                }
+                Some(state) => Err(Failure::bad_input(format!(
+                    "{id} is {state}, not unknown: nothing to resolve"
+                ))),
             }
         }
     }
@@ -124,8 +124,9 @@ fn missing(id: DeliveryId) -> Failure {
 async fn not_queued(store: &SqliteStore, id: DeliveryId) -> Result<Failure> {
     Ok(match store.delivery(id).await? {
         None => missing(id),
-        Some(record) => {
-            Failure::bad_input(format!("{id} is {}: only what is queued can be cancelled", record.state))
-        }
+        Some(record) => Failure::bad_input(format!(
+            "{id} is {}: only what is queued can be cancelled",
+            record.state
+        )),
     })
 }

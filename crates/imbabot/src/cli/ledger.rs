@@ -59,13 +59,17 @@ async fn verify(command: &Command, store: &SqliteStore) -> Result {
     let count = lines.len();
     let violations = Check::new().ledger(lines).run();
     if let Some(first) = violations.first() {
-        return Err(Failure::new(Exit::Store, "IMB-S-CONTRADICTION", format!(
-            "the ledger contradicts itself in {} places; the first: {first}",
-            violations.len()
-        )));
+        return Err(Failure::new(
+            Exit::Store,
+            "IMB-S-CONTRADICTION",
+            format!(
+                "the ledger contradicts itself in {} places; the first: {first}",
+                violations.len()
+            ),
+        ));
     }
-    command.output.data(&json!({"ok": true, "lines": count}), || {
-        format!("{count} lines, no contradiction")
-    });
+    command
+        .output
+        .data(&json!({"ok": true, "lines": count}), || format!("{count} lines, no contradiction"));
     Ok(Exit::Ok)
 }

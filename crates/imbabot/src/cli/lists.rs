@@ -21,8 +21,7 @@ pub(crate) async fn rooms(command: &Command, options: Rooms) -> Result {
         request.extra.clone_from(&options.filter.server_filter);
         if widget.rooms_auth == RoomsAuth::Jwt {
             let expires = super::clock().now() + std::time::Duration::from_secs(900);
-            request.auth =
-                imbabot_core::RoomsAuth::Jwt { user: widget.sender.clone(), expires };
+            request.auth = imbabot_core::RoomsAuth::Jwt { user: widget.sender.clone(), expires };
         }
         let list = setup::api(&loaded.config, widget)?.rooms(&request).await?;
         told_bad_rows(list.quarantined.len());
@@ -91,7 +90,10 @@ pub(crate) async fn users(command: &Command, options: Users) -> Result {
             vec![
                 widget.clone(),
                 user.id.to_string(),
-                user.site_user_id.as_ref().map(|id| output::foreign(id.as_str())).unwrap_or_default(),
+                user.site_user_id
+                    .as_ref()
+                    .map(|id| output::foreign(id.as_str()))
+                    .unwrap_or_default(),
                 output::foreign(&user.status.to_string()),
                 user.updated_at.map(|at| at.compact()).unwrap_or_default(),
                 output::foreign(user.login.as_deref().unwrap_or("-")),

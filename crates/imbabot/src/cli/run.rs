@@ -157,7 +157,10 @@ async fn drained(
 async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
     let refused = |why: &str| {
         engine.reload_failed();
-        tracing::warn!(code = "IMB-C-RELOAD", "the configuration was not reloaded: {why}; the old one stays");
+        tracing::warn!(
+            code = "IMB-C-RELOAD",
+            "the configuration was not reloaded: {why}; the old one stays"
+        );
     };
     let fresh = match command.load() {
         Ok(fresh) => fresh,
@@ -190,7 +193,9 @@ async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
     match engine.reload(settings).await {
         Ok(()) => {
             tracing::info!(
-                widgets = new.widgets.len(), bots = new.bots.len(), schedules = new.schedules.len(),
+                widgets = new.widgets.len(),
+                bots = new.bots.len(),
+                schedules = new.schedules.len(),
                 "the configuration was reloaded"
             );
             *loaded = fresh;

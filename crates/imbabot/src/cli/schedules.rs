@@ -38,7 +38,9 @@ pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) ->
     known(&settings, &id)?;
     let store = visit(&loaded.config)?;
     if !store.pause_schedule(now, &id, paused).await? {
-        return Err(Failure::bad_input(format!("the daemon has not yet run with the schedule {id}")));
+        return Err(Failure::bad_input(format!(
+            "the daemon has not yet run with the schedule {id}"
+        )));
     }
     let state = if paused { "paused" } else { "running" };
     command.output.data(&json!({"schedule": id, "state": state}), || format!("{id}: {state}"));
@@ -75,12 +77,19 @@ async fn list(
             Some(store) => reach(store, settings, announcement).await?.map(|rooms| rooms.len()),
             None => None,
         };
-        rows.push(row(schedule.id().to_string(), announcement.enabled, schedule, &cursors, rooms, now));
+        rows.push(row(
+            schedule.id().as_str(),
+            announcement.enabled,
+            schedule,
+            &cursors,
+            rooms,
+            now,
+        ));
     }
     for bot in &settings.bots {
         for schedule in bot.bot.schedules() {
             let key = bot_schedule_key(&bot.name, &schedule);
-            rows.push(row(key, true, &schedule, &cursors, None, now));
+            rows.push(row(&key, true, &schedule, &cursors, None, now));
         }
     }
     command.output.data(&Value::Array(rows.clone()), || {
@@ -110,14 +119,14 @@ async fn list(
 }
 
 fn row(
-    id: String,
+    id: &str,
     enabled: bool,
     schedule: &imbabot_bot::Schedule,
     cursors: &BTreeMap<String, Cursor>,
     rooms: Option<usize>,
     now: Timestamp,
 ) -> Value {
-    let cursor = cursors.get(&id);
+    let cursor = cursors.get(id);
     let next = enabled.then(|| schedule.next_after(now)).flatten();
     json!({
         "id": id,

@@ -50,10 +50,14 @@ fn widget<'a>(config: &'a Config, options: &Send) -> Result<&'a Widget> {
         (None, [only]) => Ok(only),
         (None, several) => {
             let names: Vec<&str> = several.iter().map(|widget| widget.name.as_str()).collect();
-            Err(Failure::new(Exit::Usage, "IMB-V-WIDGET", format!(
-                "there are several widgets ({}): say which with --widget",
-                names.join(", ")
-            )))
+            Err(Failure::new(
+                Exit::Usage,
+                "IMB-V-WIDGET",
+                format!(
+                    "there are several widgets ({}): say which with --widget",
+                    names.join(", ")
+                ),
+            ))
         }
     }
 }
@@ -75,9 +79,7 @@ fn delivery(
     }
     let key = match &options.key {
         Some(key) if key.is_empty() || key.len() > 200 || key.chars().any(char::is_control) => {
-            return Err(Failure::bad_input(
-                "a key has 1 to 200 bytes and no control characters",
-            ));
+            return Err(Failure::bad_input("a key has 1 to 200 bytes and no control characters"));
         }
         Some(key) => format!("cli/{key}"),
         // Two calls in one microsecond by one process are not possible.
@@ -164,7 +166,8 @@ async fn alone(
     engine.end().await?;
     let served = served?;
     let record = store.delivery(id).await?;
-    let exit = if served { end(record.as_ref(), refused, until.is_some()) } else { Exit::Unfinished };
+    let exit =
+        if served { end(record.as_ref(), refused, until.is_some()) } else { Exit::Unfinished };
     tell(command, id, record.as_ref());
     if !served {
         tracing::warn!(delivery = %id, "older messages wait before it: the daemon will send it after them");
@@ -190,9 +193,9 @@ async fn beside(
     };
     loop {
         let record = store.delivery(id).await?;
-        let open = record.as_ref().is_some_and(|r| {
-            matches!(r.state, DeliveryState::Queued | DeliveryState::Sending)
-        });
+        let open = record
+            .as_ref()
+            .is_some_and(|r| matches!(r.state, DeliveryState::Queued | DeliveryState::Sending));
         let late = clock.now() >= until;
         if !open || late {
             let refused = open && late && {

@@ -91,6 +91,10 @@ impl Source {
         let bounds = self.line_span(line);
         let start = start.min(bounds.end);
         let column = self.text[bounds.start..start].chars().count() + 1;
+        // Of a very long line only the neighbourhood is looked at.
+        let near = self.boundary(start.saturating_sub(MAX_LINE * 4)).max(bounds.start);
+        let far = self.boundary(start.saturating_add(MAX_LINE * 4)).min(bounds.end);
+        let bounds = near..far;
         let (text, map) = self.shown(&bounds);
         let from = map(start);
         let to = map(end.min(bounds.end)).max(from);

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use imbabot_simulator::{Simulator, control_router};
 
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page, and the control API that it plays the people with.
 pub(super) fn router<S: Clone + Send + Sync + 'static>(simulator: Simulator) -> Router<S> {

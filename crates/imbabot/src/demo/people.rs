@@ -69,7 +69,10 @@ pub(super) async fn live(simulator: &Simulator, clock: &dyn Clock) {
             }
             3 if turn % 15 == 3 => {
                 let name = simulator.room(room).map(|room| room.name).unwrap_or_default();
-                simulator.rename_room(room, &format!("{} (renamed)", name.trim_end_matches(" (renamed)")))
+                simulator.rename_room(
+                    room,
+                    &format!("{} (renamed)", name.trim_end_matches(" (renamed)")),
+                )
             }
             _ => simulator.post(room, person, WORDS[turn * 3 % WORDS.len()]).map(|_| ()),
         };

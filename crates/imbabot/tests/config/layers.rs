@@ -71,7 +71,41 @@ fn a_variable_that_sets_nothing_is_an_error_and_its_value_is_not_shown() {
         .flag("log.levle", "debug");
     let shown = folder.errors(WIDGET);
     assert!(!shown.contains("hunter2"));
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r#"
+    error[IMB-C-020]: the environment variable IMBABOT__LOG sets no key that exists: `log`
+     |
+     = help: known there are allow_group_readable, bot, delivery, http, limits, log, poll, schedule, store, widget, widgets_file
+
+    error[IMB-C-020]: the environment variable IMBABOT__POLL__ROMS sets no key that exists: `roms`
+     |
+     = help: did you mean `rooms`?
+
+    error[IMB-C-020]: the environment variable IMBABOT__POL__ROOMS sets no key that exists: `rooms`
+     |
+     = help: did you mean `poll`?
+
+    error[IMB-C-020]: the environment variable IMBABOT__SCHEDULE__X__ENABLED names no [[schedule]] that exists: `x`
+     |
+     = help: there are: none
+
+    error[IMB-C-040]: the environment variable IMBABOT__WIDGET__MAIN__SECRET_KEY would give a secret, which is not read from there
+     |
+     = help: set IMBABOT_SECRET_KEY, or IMBABOT_SECRET_KEY_<NAME> for one widget of several
+
+    error[IMB-C-020]: the environment variable IMBABOT__WIDGET__MIAN__BASE_URL names no [[widget]] that exists: `mian`
+     |
+     = help: did you mean "main"?
+
+    error[IMB-C-021]: the flag for `log.levle` sets no key that exists: `levle`
+     |
+     = help: did you mean `level`?
+
+    error[IMB-C-013]: `poll.rooms` (from IMBABOT__POLL__ROOMS): "5" is not a length of time: the unit is missing
+     |
+     = help: write a number with a unit, as "500ms", "5s", "2m", "1h" or "7d"
+
+    8 errors
+    "#);
 }
 
 #[test]
@@ -106,9 +140,49 @@ fn a_widgets_file_holds_widgets_only() {
     let folder =
         Folder::new().file("w.toml", "[poll]\nrooms = \"5s\"\n[[widget]]\nname = \"b\"\n", 0o644);
     let first = WIDGET.replace("id =", "name = \"a\"\nid =");
-    insta::assert_snapshot!(folder.errors(&format!("widgets_file = \"w.toml\"\n{first}")), @"");
+    insta::assert_snapshot!(folder.errors(&format!("widgets_file = \"w.toml\"\n{first}")), @r#"
+    error[IMB-C-011]: unknown key `poll`: a widgets_file holds [[widget]] entries only
+     --> w.toml:1:2
+      |
+    1 | [poll]
+      |  ^^^^
+
+    error[IMB-C-014]: `widget.b.id` is missing
+     --> w.toml:3:1
+      |
+    3 | [[widget]]
+      | ^^^^^^^^^^
+      |
+      = help: it is the number of the widget (imba_id): it stands in the address of its dashboard, dashboard.imbachat.com/#/<id>/, and of its API, /imbachat/v2/<id>/
+
+    error[IMB-C-014]: `widget.b.sender` is missing
+     --> w.toml:3:1
+      |
+    3 | [[widget]]
+      | ^^^^^^^^^^
+      |
+      = help: it is the site's own number of the user as whom the bots speak (in WordPress: the user_id in the address of Users > Edit), not ImbaChat's
+
+    error[IMB-C-041]: no secret key is given for the widget "b"
+     --> w.toml:3:1
+      |
+    3 | [[widget]]
+      | ^^^^^^^^^^
+      |
+      = help: name a file that holds it in secret_key_file, or set IMBABOT_SECRET_KEY or IMBABOT_SECRET_KEY_B; it is the "Secret key" of the widget in the ImbaChat dashboard
+
+    4 errors
+    "#);
     let folder = Folder::new();
-    insta::assert_snapshot!(folder.errors(&format!("widgets_file = \"none.toml\"\n{WIDGET}")), @"");
+    insta::assert_snapshot!(folder.errors(&format!("widgets_file = \"none.toml\"\n{WIDGET}")), @r#"
+    error[IMB-C-001]: `widgets_file`: none.toml does not exist
+     --> imbabot.toml:1:16
+      |
+    1 | widgets_file = "none.toml"
+      |                ^^^^^^^^^^^
+
+    1 error
+    "#);
 }
 
 #[test]
@@ -128,5 +202,69 @@ fn what_is_shown_has_an_origin_each_and_no_secret() {
     assert_eq!(json["log.level"]["origin"], "IMBABOT__LOG__LEVEL");
     let shown: Vec<String> =
         shown.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    insta::assert_snapshot!(shown.join("\n"), @"");
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    allow_group_readable false default
+    bot.b.concurrency 8 default
+    bot.b.kind "quiet" imbabot.toml:7
+    bot.b.name "b" imbabot.toml:6
+    bot.b.settings {"api_token":"***","n":1} imbabot.toml:8
+    bot.b.timeout "30s" default
+    delivery.backoff.max "60s" default
+    delivery.backoff.min "500ms" default
+    delivery.concurrency 8 default
+    delivery.connect_timeout "5s" default
+    delivery.expires_after "1h" default
+    delivery.max_ambiguous_resends 2 default
+    delivery.max_text "16KiB" default
+    delivery.not_applied_statuses [429] default
+    delivery.policy "at_most_once" default
+    delivery.rate "10/s" default
+    delivery.rate_per_room "1/s" default
+    delivery.settle "60s" default
+    delivery.timeout "20s" default
+    delivery.unresolved_after "24h" default
+    http.allow_group_readable false default
+    http.allowed_hosts [] default
+    http.listen "127.0.0.1:9627" default
+    limits.per_bot "600/h" default
+    limits.per_bot_and_room "6/10m" default
+    limits.per_event 5 default
+    log.format "text" default
+    log.level "debug" IMBABOT__LOG__LEVEL
+    poll.baseline true default
+    poll.gone_after 3 default
+    poll.max_body "512MiB" default
+    poll.rooms "5s" default
+    poll.timeout "30s" default
+    poll.users "60s" default
+    schedule.s.catch_up_max 10 default
+    schedule.s.dst.gap "shift" default
+    schedule.s.dst.repeat "first" default
+    schedule.s.enabled true default
+    schedule.s.every "1m" imbabot.toml:11
+    schedule.s.except [] default
+    schedule.s.expires_after "1h" default
+    schedule.s.grace "60s" default
+    schedule.s.id "s" imbabot.toml:10
+    schedule.s.jitter "0s" default
+    schedule.s.misfire "skip" default
+    schedule.s.overlap "skip" default
+    schedule.s.rooms {"all":true} imbabot.toml:12
+    schedule.s.text "Hi" imbabot.toml:13
+    schedule.s.timezone "UTC" default
+    store.bodies "full" default
+    store.kind "sqlite" default
+    store.path "imbabot.db" default
+    store.retention "30d" default
+    widget.main.allow_group_readable false default
+    widget.main.allow_insecure_http false default
+    widget.main.base_url "https://api.imbachat.com" default
+    widget.main.foreign_markup "neutralize" default
+    widget.main.id 627 imbabot.toml:2
+    widget.main.name "main" default
+    widget.main.rooms_auth "basic" default
+    widget.main.secret_key "***" secret_key
+    widget.main.secret_key_file "secret_key" imbabot.toml:4
+    widget.main.sender 1 imbabot.toml:3
+    "#);
 }

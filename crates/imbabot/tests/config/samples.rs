@@ -28,7 +28,25 @@ fn the_sample_as_it_is_asks_for_id_and_sender() {
     let folder = Folder::new();
     let problems = folder.load(SAMPLE).unwrap_err();
     assert_eq!(problems.exit_code(), 78);
-    insta::assert_snapshot!(folder.shown(&problems), @"");
+    insta::assert_snapshot!(folder.shown(&problems), @r"
+    error[IMB-C-014]: `widget.main.id` is missing
+      --> imbabot.toml:15:1
+       |
+    15 | [[widget]]
+       | ^^^^^^^^^^
+       |
+       = help: it is the number of the widget (imba_id): it stands in the address of its dashboard, dashboard.imbachat.com/#/<id>/, and of its API, /imbachat/v2/<id>/
+
+    error[IMB-C-014]: `widget.main.sender` is missing
+      --> imbabot.toml:15:1
+       |
+    15 | [[widget]]
+       | ^^^^^^^^^^
+       |
+       = help: it is the site's own number of the user as whom the bots speak (in WordPress: the user_id in the address of Users > Edit), not ImbaChat's
+
+    2 errors
+    ");
 }
 
 #[test]
@@ -59,7 +77,66 @@ fn the_defaults_are_those_of_the_contract() {
     let config = loaded.config;
     insta::assert_debug_snapshot!(
         (config.poll, config.delivery, config.limits, config.http, config.log),
-        @""
+        @r#"
+        (
+            Poll {
+                rooms: 5s,
+                users: 60s,
+                gone_after: 3,
+                baseline: true,
+                timeout: 30s,
+                max_body: 536870912,
+            },
+            Delivery {
+                policy: AtMostOnce,
+                expires_after: 3600s,
+                rate: Rate {
+                    count: 10,
+                    per: 1s,
+                },
+                rate_per_room: Rate {
+                    count: 1,
+                    per: 1s,
+                },
+                concurrency: 8,
+                connect_timeout: 5s,
+                timeout: 20s,
+                backoff: Backoff {
+                    min: 500ms,
+                    max: 60s,
+                },
+                settle: 60s,
+                max_ambiguous_resends: 2,
+                unresolved_after: 86400s,
+                not_applied_statuses: [
+                    429,
+                ],
+                max_text: 16384,
+            },
+            Limits {
+                per_event: 5,
+                per_bot: Rate {
+                    count: 600,
+                    per: 3600s,
+                },
+                per_bot_and_room: Rate {
+                    count: 6,
+                    per: 600s,
+                },
+            },
+            Http {
+                listen: Some(
+                    127.0.0.1:9627,
+                ),
+                token: None,
+                allowed_hosts: [],
+            },
+            Log {
+                format: Text,
+                level: "info",
+            },
+        )
+        "#
     );
     assert!(config.store.path.ends_with("imbabot.db"));
     assert_eq!(config.store.retention, imbabot_bot::units::days(30));

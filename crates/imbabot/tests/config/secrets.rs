@@ -7,7 +7,17 @@ fn a_secret_that_others_can_read_is_refused_with_what_to_run() {
     let folder = Folder::new().file("secret_key", SECRET, 0o640);
     let shown = folder.errors(WIDGET);
     assert!(!shown.contains(SECRET));
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r#"
+    error[IMB-C-043]: `widget.main.secret_key_file`: secret_key can be read by group or others
+     --> imbabot.toml:4:19
+      |
+    4 | secret_key_file = "secret_key"
+      |                   ^^^^^^^^^^^^
+      |
+      = help: run: chmod 600 secret_key; a container's mount is accepted with allow_group_readable = true
+
+    1 error
+    "#);
 }
 
 #[test]
@@ -24,12 +34,52 @@ fn a_container_mount_and_systemd_are_exceptions() {
 #[test]
 fn no_secret_an_empty_one_and_a_placeholder_are_refused() {
     let bare = "[[widget]]\nid = 627\nsender = 1\n";
-    insta::assert_snapshot!(Folder::new().errors(bare), @"");
-    insta::assert_snapshot!(Folder::new().errors(&format!("{bare}secret_key_file = \"none\"\n")), @"");
+    insta::assert_snapshot!(Folder::new().errors(bare), @r#"
+    error[IMB-C-041]: no secret key is given for the widget "main"
+     --> imbabot.toml:1:1
+      |
+    1 | [[widget]]
+      | ^^^^^^^^^^
+      |
+      = help: name a file that holds it in secret_key_file, or set IMBABOT_SECRET_KEY; it is the "Secret key" of the widget in the ImbaChat dashboard
+
+    1 error
+    "#);
+    insta::assert_snapshot!(Folder::new().errors(&format!("{bare}secret_key_file = \"none\"\n")), @r#"
+    error[IMB-C-041]: `widget.main.secret_key_file`: none does not exist
+     --> imbabot.toml:4:19
+      |
+    4 | secret_key_file = "none"
+      |                   ^^^^^^
+      |
+      = help: write the secret into it and run: chmod 600 none
+
+    1 error
+    "#);
     let folder = Folder::new().file("secret_key", "\n", 0o600);
-    insta::assert_snapshot!(folder.errors(WIDGET), @"");
+    insta::assert_snapshot!(folder.errors(WIDGET), @r#"
+    error[IMB-C-042]: secret_key: the secret key is empty
+     --> imbabot.toml:4:19
+      |
+    4 | secret_key_file = "secret_key"
+      |                   ^^^^^^^^^^^^
+      |
+      = help: it is the "Secret key" of the widget in the ImbaChat dashboard
+
+    1 error
+    "#);
     let folder = Folder::new().file("secret_key", "secret_key\n", 0o600);
-    insta::assert_snapshot!(folder.errors(WIDGET), @"");
+    insta::assert_snapshot!(folder.errors(WIDGET), @r#"
+    error[IMB-C-042]: secret_key: the secret key is still the placeholder of an example
+     --> imbabot.toml:4:19
+      |
+    4 | secret_key_file = "secret_key"
+      |                   ^^^^^^^^^^^^
+      |
+      = help: copy the real one from the ImbaChat dashboard
+
+    1 error
+    "#);
     let folder = Folder::new().variable("IMBABOT_SECRET_KEY", "");
     assert_eq!(codes(&folder.load(bare).unwrap_err()), ["IMB-C-042 -:-"]);
     let folder = Folder::new();
@@ -55,8 +105,28 @@ fn a_secret_in_the_file_is_an_error_that_does_not_repeat_it() {
         assert!(!problems.errors_json().to_string().contains("hunter2"));
         assert_eq!(problems.errors[0].line, Some(5), "{line}");
     }
-    insta::assert_snapshot!(Folder::new().errors(&format!("{WIDGET}secret_key = \"hunter2\"\n")), @"");
-    insta::assert_snapshot!(Folder::new().errors(&format!("{WIDGET}[http]\ntoken = \"hunter2\"\n")), @"");
+    insta::assert_snapshot!(Folder::new().errors(&format!("{WIDGET}secret_key = \"hunter2\"\n")), @r"
+    error[IMB-C-040]: `widget.main.secret_key`: a secret is never written into this file
+     --> imbabot.toml:5:1
+      |
+    5 | secret_key = ***
+      | ^^^^^^^^^^ remove this, and change the secret if others saw it
+      |
+      = help: put it into a file of its own, `chmod 600` it and name it in secret_key_file, or set IMBABOT_SECRET_KEY
+
+    1 error
+    ");
+    insta::assert_snapshot!(Folder::new().errors(&format!("{WIDGET}[http]\ntoken = \"hunter2\"\n")), @r"
+    error[IMB-C-040]: `http.token`: a secret is never written into this file
+     --> imbabot.toml:6:1
+      |
+    6 | token = ***
+      | ^^^^^ remove this, and change the secret if others saw it
+      |
+      = help: name a file that holds it in token_file
+
+    1 error
+    ");
 }
 
 #[test]
@@ -87,7 +157,11 @@ fn a_secret_for_nobody_is_a_warning() {
     let warnings = folder.load(WIDGET).unwrap().warnings;
     let shown: String = warnings.iter().map(|warning| warning.render(false)).collect();
     assert!(!shown.contains(SECRET));
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    warning[IMB-C-102]: IMBABOT_SECRET_KEY_MIAN belongs to no widget
+     |
+     = help: the last part of the variable is a widget's name in upper case
+    ");
 }
 
 #[test]

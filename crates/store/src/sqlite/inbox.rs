@@ -390,8 +390,7 @@ fn runs(tx: &Connection, entry: &EventEntry) -> Result<bool> {
         .query_row(params![entry.bot.as_str(), entry.event, entry.tries], |row| row.get(0))?)
 }
 
-/// running → waiting. The process has survived it, so it is no suspect any more. If an earlier
-/// entry of its lane came back meanwhile, that one goes first.
+/// running → waiting. The process has survived it, so it is no suspect any more.
 fn put_back(
     tx: &Connection,
     bot: &str,
@@ -405,6 +404,30 @@ fn put_back(
          WHERE bot = ?1 AND event = ?2",
     )?
     .execute(params![bot, event, due_at.as_micros(), tries, reason])?;
+    yield_to_first(tx, bot, event)
+}
+
+/// What was running waits again, because the run that handled it has ended; how many that were.
+/// After a kill they are suspects and their tries count, after a clean end neither.
+pub(super) fn stop_all(tx: &Connection, now: Timestamp, killed: bool) -> Result<u64> {
+    let running: Vec<(String, i64)> = tx
+        .prepare("SELECT bot, event FROM inbox WHERE state = 'running'")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (bot, event) in &running {
+        tx.execute(
+            "UPDATE inbox SET state = 'waiting', due_at = ?3, suspect = iif(?4, 1, suspect),
+                 tries = iif(?4, tries, tries - 1)
+             WHERE bot = ?1 AND event = ?2",
+            params![bot, event, now.as_micros(), killed],
+        )?;
+        yield_to_first(tx, bot, *event)?;
+    }
+    Ok(running.len() as u64)
+}
+
+/// An entry that waits again is not the first of its lane if an earlier one was revived meanwhile.
+fn yield_to_first(tx: &Connection, bot: &str, event: i64) -> Result<()> {
     if first_of_lane(tx, bot, event)? != Some(event) {
         block(tx, bot, event)?;
         unblock(tx, bot, event)?;

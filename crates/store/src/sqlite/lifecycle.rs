@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::{Bodies, SqliteStore};
 use super::journal;
-use super::outbox;
+use super::{inbox, outbox};
 use crate::error::Result;
 use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 
@@ -56,11 +56,7 @@ impl Lifecycle for SqliteStore {
                 journal::incarnation(tx, now, &record)?;
                 let turned_unknown = sending_becomes_unknown(tx, now, settle, bodies)?;
                 // A run that ended by itself gave its tries back in `end`.
-                let interrupted_events = tx.execute(
-                    "UPDATE inbox SET state = 'waiting', suspect = 1, due_at = ?1
-                     WHERE state = 'running'",
-                    [now.as_micros()],
-                )? as u64;
+                let interrupted_events = inbox::stop_all(tx, now, true)?;
                 Ok(Begun { incarnation, after_crash, turned_unknown, interrupted_events })
             })
             .await
@@ -76,11 +72,7 @@ impl Lifecycle for SqliteStore {
                 )?;
                 // A run that has ended already owns nothing that is running now.
                 if changed > 0 {
-                    tx.execute(
-                        "UPDATE inbox SET state = 'waiting', tries = tries - 1, due_at = ?1
-                         WHERE state = 'running'",
-                        [now.as_micros()],
-                    )?;
+                    inbox::stop_all(tx, now, false)?;
                     let record = tx.query_row(
                         "SELECT started_at, version FROM incarnation WHERE id = ?1",
                         [incarnation.0],
