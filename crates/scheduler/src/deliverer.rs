@@ -43,7 +43,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     loop {
         let settings = shared.settings.load_full();
         let mut next = None;
-        if !shared.stop.is_cancelled() {
+        // Asked once per turn: a stop that comes while the store works must still end the wait below.
+        let stopping = shared.stop.is_cancelled();
+        if !stopping {
             let now = shared.clock.now();
             if sweep_at <= now {
                 match shared.store.sweep(now, settings.delivery.settle, SWEEP).await {
@@ -107,7 +109,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     }
                 }
             }
-            () = shared.stop.cancelled(), if !shared.stop.is_cancelled() => {}
+            () = shared.stop.cancelled(), if !stopping => {}
             () = shared.bells.deliverer.notified() => sweep_at = sweep_at.min(shared.clock.now()),
             () = shared.clock.sleep_until(due) => {}
         }

@@ -36,7 +36,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     loop {
         let settings = shared.settings.load_full();
         let mut next = None;
-        if !shared.stop.is_cancelled() {
+        // Asked once per turn: a stop that comes while the store works must still end the wait below.
+        let stopping = shared.stop.is_cancelled();
+        if !stopping {
             match claim(&shared, &settings, &running).await {
                 Ok((entries, due)) => {
                     shared.store_works("claim_events");
@@ -76,7 +78,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     *count = count.saturating_sub(1);
                 }
             }
-            () = shared.stop.cancelled(), if !shared.stop.is_cancelled() => {}
+            () = shared.stop.cancelled(), if !stopping => {}
             () = shared.bells.dispatcher.notified() => {}
             () = shared.clock.sleep_until(due) => {}
         }

@@ -2,19 +2,20 @@
 //! settings, and ends the run. It knows no particular bot, and not whether its clock, transport
 //! and threads are real.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
 use imbabot_store::{Begun, Store};
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::executor::BotExecutor;
 use crate::metrics::Family;
 use crate::settings::Settings;
-use crate::shared::{Fatal, Shared};
+use crate::shared::{Fatal, Reload, Shared};
 use crate::status::{NotReady, Status};
 use crate::supervisor::{self, Task};
 use crate::{deliverer, dispatcher, housekeeping, poller, timer};
@@ -58,7 +59,7 @@ impl Engine {
     pub async fn begin(parts: Parts) -> imbabot_store::Result<Self> {
         let engine = Self::begin_only(parts).await?;
         let shared = &engine.shared;
-        adopt(&*shared.store, shared.clock.now(), &shared.settings.load()).await?;
+        adopt(&*shared.store, shared.clock.now(), &shared.settings.load_full()).await?;
         Ok(engine)
     }
 
@@ -184,20 +185,27 @@ impl Engine {
         self.shared.stop.is_cancelled()
     }
 
-    /// Takes new settings. What was due under the old rules until now fires first.
+    /// Takes new settings, once what is due under the old rules has fired. Resolves when they are
+    /// in force; the engine has to be running.
     ///
     /// # Errors
     /// The store refuses; the old settings stay in force.
     pub async fn reload(&self, settings: Settings) -> imbabot_store::Result<()> {
-        let now = self.shared.clock.now();
-        adopt(&*self.shared.store, now, &settings).await?;
         let names: Vec<_> = settings.widgets.iter().map(|widget| widget.name.clone()).collect();
+        let (done, told) = oneshot::channel();
+        let waiting = Reload { settings, done };
+        *self.shared.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
+        self.shared.bells.timer.notify_one();
+        told.await.unwrap_or_else(|_| {
+            Err(imbabot_store::Error::new(
+                imbabot_store::ErrorKind::Closed,
+                "another reload or the end came first",
+            ))
+        })?;
         self.shared.board.keep_widgets(&names);
         for name in &names {
             self.shared.breaker(name, |breaker| breaker.reloaded());
         }
-        self.shared.settings.store(Arc::new(settings));
-        self.shared.reloads.fetch_add(1, Ordering::AcqRel);
         self.poll_now();
         self.wake();
         Ok(())
@@ -282,7 +290,7 @@ impl Engine {
 /// Tasks that may have nothing to do for longer than [`STALLED`].
 const WAITS: [&str; 5] = ["housekeeping", "poller", "timer", "dispatcher", "deliverer"];
 
-async fn adopt(
+pub(crate) async fn adopt(
     store: &dyn Store,
     now: Timestamp,
     settings: &Settings,

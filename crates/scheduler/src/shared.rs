@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use imbabot_bot::WidgetName;
 use imbabot_core::Timestamp;
 use imbabot_store::{ErrorKind, IncarnationId, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Breaker;
@@ -51,6 +51,12 @@ pub(crate) struct Bells {
     pub(crate) deliverer: Notify,
 }
 
+/// Settings that wait to be put into force, and who is to be told.
+pub(crate) struct Reload {
+    pub(crate) settings: Settings,
+    pub(crate) done: oneshot::Sender<imbabot_store::Result<()>>,
+}
+
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<dyn Store>,
@@ -63,7 +69,8 @@ pub(crate) struct Shared {
     pub(crate) bells: Bells,
     pub(crate) stop: CancellationToken,
     pub(crate) poll_all: AtomicBool,
-    pub(crate) reloads: AtomicU64,
+    /// New settings for the timer to put into force, once what is due under the old ones fired.
+    pub(crate) reload: Mutex<Option<Reload>>,
     pub(crate) schedules_changed: AtomicBool,
     pub(crate) idle: Idle,
     jitter: AtomicU64,
@@ -118,7 +125,7 @@ impl Shared {
             bells: Bells::default(),
             stop: CancellationToken::new(),
             poll_all: AtomicBool::new(false),
-            reloads: AtomicU64::new(0),
+            reload: Mutex::default(),
             schedules_changed: AtomicBool::new(false),
             idle: Idle::default(),
             jitter: AtomicU64::new(seed),

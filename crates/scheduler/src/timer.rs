@@ -4,8 +4,8 @@
 //! occurrence reaches is pinned when it fires.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use imbabot_bot::schedule::{Misfire, Overlap};
@@ -18,7 +18,7 @@ use imbabot_store::{
 
 use crate::metrics::Family;
 use crate::settings::{Announcement, Settings};
-use crate::shared::{Fatal, Shared};
+use crate::shared::{Fatal, Reload, Shared};
 use crate::status::NextOccurrence;
 
 const TASK: &str = "timer";
@@ -49,6 +49,8 @@ struct Entry {
     paused: bool,
     /// When it has to be looked at next.
     due: Option<Timestamp>,
+    /// It is due, and no snapshot says yet to which rooms.
+    awaits_snapshot: bool,
 }
 
 /// The key of a bot's own schedule: no name of a person's choosing has a slash.
@@ -79,19 +81,17 @@ fn entries(settings: &Settings) -> impl Iterator<Item = (String, Schedule, Purpo
 }
 
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
-    let mut loaded = None;
+    let mut loaded = false;
     let mut entries = Vec::new();
     let mut wake_at = Timestamp::MIN;
     loop {
-        let reloads = shared.reloads.load(Ordering::Acquire);
         let settings = shared.settings.load_full();
         let round = async {
-            if loaded != Some(reloads) {
+            if !loaded {
                 entries = load(&shared, &settings).await?;
-                loaded = Some(reloads);
-            } else {
-                refresh(&shared, &mut entries).await?;
+                loaded = true;
             }
+            refresh(&shared, &mut entries).await?;
             let now = shared.clock.now();
             if wake_at <= now {
                 let (fired, next) = shared.store.fire_wakes(now).await?;
@@ -115,6 +115,15 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 continue;
             }
         }
+        let waiting = shared.reload.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Reload { settings, done }) = waiting {
+            // What is due under the old rules has just fired.
+            let adopted = put_into_force(&shared, settings, &entries).await;
+            // Whoever asked may have gone: the settings are in force all the same.
+            let _ = done.send(adopted);
+            loaded = false;
+            continue;
+        }
         show_next(&shared, &entries);
         let now = shared.clock.now();
         let due = entries.iter().filter_map(|entry| entry.due).min();
@@ -127,6 +136,33 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             () = shared.clock.sleep_until(due) => {}
         }
     }
+}
+
+/// Adopts new settings. An instant that is due and could not fire (it waits for a snapshot) ends
+/// here if its rule was edited or removed: under the new rule it does not exist.
+async fn put_into_force(
+    shared: &Shared,
+    settings: Settings,
+    entries: &[Entry],
+) -> imbabot_store::Result<()> {
+    let now = shared.clock.now();
+    let kept = definitions(&settings);
+    for entry in entries.iter().filter(|entry| entry.awaits_snapshot) {
+        let definition = entry.schedule.time_definition();
+        if kept.iter().any(|kept| kept.key == entry.key && kept.definition == definition) {
+            continue;
+        }
+        let mut step = judge(entry, now);
+        let Some(through) = step.through else { continue };
+        for at in std::mem::take(&mut step.fire) {
+            step.leave_out(at, OccurrenceOutcome::Missed, "edited");
+        }
+        let step = commit_of(entry, now, through, Vec::new(), step.runs);
+        shared.store.commit_occurrences(step).await?;
+    }
+    crate::engine::adopt(&*shared.store, now, &settings).await?;
+    shared.settings.store(Arc::new(settings));
+    Ok(())
 }
 
 async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Vec<Entry>> {
@@ -143,6 +179,7 @@ async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Vec
                 through: cursor.fired_through,
                 paused: cursor.paused,
                 due: None,
+                awaits_snapshot: false,
             };
             entry.plan();
             Some(entry)
@@ -198,12 +235,14 @@ async fn fire(
         let Some(step) = resolve(shared, settings, entry, step, now).await? else {
             // No snapshot to choose rooms from: asked again, until the instant has expired.
             entry.due = Some(now + SNAPSHOT_PAUSE);
+            entry.awaits_snapshot = true;
             continue;
         };
         let through = step.through;
         let (fired, lateness) = tell(shared, entry, &step);
         if shared.store.commit_occurrences(step).await? {
             entry.through = through;
+            entry.awaits_snapshot = false;
             steps += 1;
             for late in lateness {
                 shared.metrics.observe(Family::occurrence_lateness_seconds, late.as_secs_f64());
@@ -272,7 +311,8 @@ fn judge(entry: &Entry, now: Timestamp) -> Step {
         } else if entry.paused {
             step.leave_out(at, Skipped, "paused");
         } else if at + schedule.keeps() <= now {
-            step.leave_out(at, Missed, "expired");
+            let why = if entry.awaits_snapshot { "no_snapshot" } else { "expired" };
+            step.leave_out(at, Missed, why);
         } else if now.since(due) <= schedule.grace_period() {
             on_time.push(at);
         } else if bound == 0 {
@@ -669,6 +709,7 @@ mod tests {
             through: through.parse().unwrap(),
             paused: false,
             due: None,
+            awaits_snapshot: false,
         }
     }
 

@@ -160,7 +160,11 @@ impl World {
     pub fn reload(&mut self) {
         let settings = self.settings.clone();
         if let Some(running) = &self.running {
-            must(block_on(running.engine.reload(settings)));
+            let engine = running.engine.clone();
+            let reload = async move {
+                must(engine.reload(settings).await);
+            };
+            must(running.pool.spawner().spawn_local(reload));
         }
         self.step();
     }

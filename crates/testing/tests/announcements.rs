@@ -24,6 +24,13 @@ fn chat(announcement: Announcement) -> Harness {
     Harness::new().at("2026-03-27T18:00:00Z").announcement(announcement)
 }
 
+/// The weekend passes while the daemon is off; it starts a minute before nine on Monday.
+fn sleep_until_shortly_before(chat: &mut Harness) {
+    chat.world().crash();
+    chat.world().clock.advance(hours(61) - minutes(1));
+    chat.world().start();
+}
+
 #[test]
 fn every_weekday_at_nine_in_berlin_over_the_change_of_clocks() {
     let mut chat = chat(standup(teams()));
@@ -107,11 +114,52 @@ fn without_a_snapshot_it_waits_for_the_first_one() {
     chat.world().simulator.open_room("Team Blue");
     chat.world().simulator.server_down(true);
     chat.world().start();
-    chat.advance(hours(61) + seconds(10));
+    sleep_until_shortly_before(&mut chat);
+    chat.advance(minutes(1) + seconds(10));
     assert!(chat.sent().is_empty());
     chat.world().simulator.server_down(false);
     chat.advance(seconds(30));
     assert_eq!(chat.sent(), ["Team Blue: Good morning, Team Blue!"]);
+    chat.world().check();
+}
+
+#[test]
+fn without_any_snapshot_until_it_expires_it_is_missed_and_says_why() {
+    let mut chat = chat(standup(teams())).with(|settings| settings.poll.rooms = minutes(1));
+    chat.world().simulator.server_down(true);
+    chat.world().start();
+    sleep_until_shortly_before(&mut chat);
+    chat.advance(hours(2));
+    let reasons: Vec<_> = chat
+        .world()
+        .ledger()
+        .into_iter()
+        .filter_map(|line| match line.line {
+            Line::Occurrence(occurrence) => occurrence.reason,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, ["no_snapshot"]);
+    chat.world().check();
+}
+
+#[test]
+fn t16_an_edit_at_the_instant_fires_what_was_due_under_the_old_rule_once() {
+    let mut chat = chat(standup(teams()));
+    chat.open_room("Team Blue");
+    chat.poll();
+    chat.advance(hours(61) - Duration::from_millis(1));
+    // The wall reaches the instant, and the edit comes before anybody looked.
+    chat.world().clock.advance(Duration::from_millis(2));
+    let mut edited = standup(teams());
+    edited.schedule =
+        Schedule::cron("standup", "30 9 * * *").unwrap().timezone("Europe/Berlin").unwrap();
+    chat.world().settings().announcements = vec![edited];
+    chat.world().reload();
+    chat.advance(minutes(20));
+    assert_eq!(chat.sent().len(), 1);
+    chat.advance(minutes(20));
+    assert_eq!(chat.sent().len(), 2);
     chat.world().check();
 }
 
