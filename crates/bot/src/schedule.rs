@@ -303,7 +303,8 @@ impl Schedule {
     /// # Errors
     /// A sentence that says what does not fit.
     pub fn validate(&self) -> Result<(), ScheduleError> {
-        if let Some(period) = self.shortest_period()
+        if !self.jitter.is_zero()
+            && let Some(period) = self.shortest_period()
             && self.jitter >= period
         {
             return Err(ScheduleError::Other(format!(

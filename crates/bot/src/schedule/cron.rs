@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
@@ -14,6 +14,8 @@ use jiff::tz::TimeZone;
 pub struct Cron {
     expression: Arc<str>,
     pattern: Arc<croner::Cron>,
+    /// Found when it is first asked for: it takes some searching.
+    period: Arc<OnceLock<Option<Duration>>>,
     /// Neither hour nor minute has a wildcard or a step.
     fixed: bool,
 }
@@ -57,6 +59,10 @@ impl Cron {
     }
 
     pub(crate) fn shortest_period(&self) -> Option<Duration> {
+        *self.period.get_or_init(|| self.search_shortest_period())
+    }
+
+    fn search_shortest_period(&self) -> Option<Duration> {
         // From the start of a leap year: 64 steps see the shape of every usual expression.
         let mut last = self.next_civil(946_684_800)?;
         let mut shortest = None;
@@ -121,7 +127,12 @@ impl FromStr for Cron {
         };
         let clock = &fields[fields.len() - 5..fields.len() - 3];
         let fixed = clock.iter().all(|(_, field)| !field.contains(['*', '/', '?']));
-        let cron = Self { expression: joined.into(), pattern: Arc::new(pattern), fixed };
+        let cron = Self {
+            expression: joined.into(),
+            pattern: Arc::new(pattern),
+            period: Arc::default(),
+            fixed,
+        };
         if cron.next_civil(0).is_none() {
             return error(
                 fields[fields.len() - 3].0,
