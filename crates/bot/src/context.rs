@@ -18,6 +18,8 @@ pub struct Context {
     setting: Setting,
     memory: Memory,
     effects: Effects,
+    /// How many messages were recorded, also those that were taken back: it keys them.
+    recorded: usize,
 }
 
 /// Where and when a handler runs. The engine fills it in.
@@ -60,7 +62,7 @@ impl Context {
     pub fn new(setting: Setting) -> Self {
         let memory =
             Memory::new(setting.bot.clone(), setting.widget.clone(), Arc::clone(&setting.memory));
-        Self { setting, memory, effects: Effects::default() }
+        Self { setting, memory, effects: Effects::default(), recorded: 0 }
     }
 
     /// Records a message to a room. It neither waits nor fails for reasons of the network: it is
@@ -69,7 +71,9 @@ impl Context {
     pub fn send(&mut self, room: impl Into<RoomId>, text: impl Into<String>) -> &mut Outgoing {
         let room = room.into();
         let Setting { bot, widget, event, now, .. } = &self.setting;
-        let ordinal = self.effects.sends.len();
+        let ordinal = self.recorded;
+        self.recorded += 1;
+        let place = self.effects.sends.len();
         self.effects.sends.push(Outgoing {
             room,
             text: text.into(),
@@ -82,7 +86,7 @@ impl Context {
             key_prefix: format!("bot/{bot}/"),
             own_key: format!("event/{bot}/{event}/{widget}/{room}/{ordinal}"),
         });
-        &mut self.effects.sends[ordinal]
+        &mut self.effects.sends[place]
     }
 
     /// Brings a durable [`Event::Timer`](crate::Event::Timer) with this key, `after` the event's
@@ -92,10 +96,13 @@ impl Context {
         self.effects.wakes.push((key.into(), at));
     }
 
-    /// Takes back the timer and the still queued message with this key, if there are any. What was
-    /// sent stays sent.
+    /// Takes back the timer and the still queued message with this key, if there are any: those of
+    /// earlier events, and what this handler itself recorded before. What was sent stays sent.
     pub fn cancel(&mut self, key: impl Into<String>) {
-        self.effects.cancels.push(key.into());
+        let key = key.into();
+        self.effects.wakes.retain(|(wake, _)| *wake != key);
+        self.effects.sends.retain(|send| send.key.as_ref() != Some(&key));
+        self.effects.cancels.push(key);
     }
 
     /// The event's time. A handler that is tried again sees the same time again.

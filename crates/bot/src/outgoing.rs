@@ -165,7 +165,7 @@ impl Outgoing {
         self
     }
 
-    /// The id under which ledger, `why` and delivery events will know it. Set the key first.
+    /// The id under which the ledger and delivery events will know it. Set the key first.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
         DeliveryId::of_key(&self.full_key())

@@ -10,6 +10,7 @@ mod pause;
 pub(crate) mod run;
 mod schedules;
 mod send;
+#[cfg(feature = "simulator")]
 mod simulator;
 mod when;
 
@@ -20,11 +21,14 @@ use imbabot_scheduler::{Clock, Settings, SystemClock};
 use imbabot_store::{Role, SqliteStore};
 
 use crate::config::{Config, Environment, LoadOptions, Loaded, Problems, load};
+#[cfg(feature = "demo")]
+use crate::demo;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output};
 use crate::registry::Registry;
-use crate::{demo, setup, telemetry};
+use crate::{setup, telemetry};
 use args::{Arguments, Verb};
+#[cfg(feature = "simulator")]
 pub(crate) use run::Signals;
 
 /// What every verb has at hand.
@@ -43,7 +47,18 @@ pub(crate) fn main(registry: Registry) -> Exit {
         Err(error) => {
             // Help and version are no failures.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            let _ = error.print();
+            let json = exit == Exit::Usage && std::env::args_os().any(|word| word == "--json");
+            if json {
+                let told = error.to_string();
+                let first = told.split("\n\n").next().unwrap_or_default();
+                let words: Vec<&str> = first.split_whitespace().collect();
+                let message = words.join(" ");
+                let message = message.trim_start_matches("error: ");
+                let failure = Failure::new(exit, "IMB-V-USAGE", message);
+                Output { json }.failure(&failure.hint("`imbabot --help` shows how"));
+            } else {
+                let _ = error.print();
+            }
             return exit;
         }
     };
@@ -63,6 +78,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Check => config_verb::check(command),
         Verb::Config { verb } => config_verb::config(command, verb),
         Verb::Version { verbose } => Ok(config_verb::version(command, verbose)),
+        #[cfg(feature = "demo")]
         Verb::Demo(options) => block_on(demo::run(command, options)),
         Verb::Run { once } => block_on(run::run(command, once)),
         Verb::Send(options) => block_on(send::send(command, options)),
@@ -78,6 +94,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
         Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),
         Verb::Ledger { verb } => block_on(ledger::ledger(command, verb)),
+        #[cfg(feature = "simulator")]
         Verb::Simulator(options) => block_on(simulator::simulator(command, options)),
     }
 }

@@ -3,6 +3,7 @@
 pub mod app;
 mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod http;

@@ -33,6 +33,7 @@ impl Registry {
         self.0.insert(kind.to_owned(), Box::new(make));
     }
 
+    #[cfg(feature = "demo")]
     pub(crate) fn has(&self, kind: &str) -> bool {
         self.0.contains_key(kind)
     }

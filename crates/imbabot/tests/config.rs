@@ -1,6 +1,8 @@
 //! The configuration as its users meet it: files in, types or located errors out. Nothing here
 //! touches the environment of the process.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail as the test itself may")]
+
 #[path = "config/support.rs"]
 mod support;
 

@@ -26,8 +26,6 @@ use crate::shared::{Fatal, Shared};
 const TASK: &str = "deliverer";
 /// The transport has time-outs of its own that say more; this is the bound if they fail.
 const MARGIN: Duration = Duration::from_secs(1);
-/// With nothing due, look again after this.
-const LOOK: Duration = Duration::from_secs(3600);
 /// Rows that time moves (expiry, resends) per transaction.
 const SWEEP: usize = 500;
 /// Where the server says "too many" without saying for how long.
@@ -52,7 +50,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     Ok((moved, due)) => {
                         shared.store_works("sweep");
                         // What is due and was not moved comes with the next turn.
-                        sweep_at = due.unwrap_or(now + LOOK).max(now + Duration::from_millis(1));
+                        sweep_at =
+                            due.unwrap_or(now + shared.look()).max(now + Duration::from_millis(1));
                         if moved > 0 {
                             tracing::debug!(moved, "time moved deliveries on");
                         }
@@ -93,7 +92,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             .idle
             .deliverer
             .store(attempts.is_empty() && next.is_none_or(|due| due > soon), Ordering::Release);
-        let due = next.unwrap_or(now + LOOK).min(sweep_at);
+        let due = next.unwrap_or(now + shared.look()).min(sweep_at);
         tokio::select! {
             biased;
             Some((widget, end)) = attempts.next(), if !attempts.is_empty() => {
@@ -347,8 +346,11 @@ async fn settle(
     let rules = settings.delivery.settle;
     for _ in 0..SETTLE_TRIES {
         let now = shared.clock.now();
+        let begun = shared.clock.elapsed();
         match shared.store.settle(now, rules, vec![settled.clone()]).await {
             Ok(recorded) => {
+                let took = shared.clock.elapsed().saturating_sub(begun);
+                shared.metrics.observe(Family::store_commit_seconds, took.as_secs_f64());
                 shared.store_works("settle");
                 for record in recorded {
                     count(shared, delivery, &record, now);

@@ -27,8 +27,6 @@ use crate::shared::{Fatal, Shared};
 const TASK: &str = "dispatcher";
 /// The waits after the first and the second failure; after the third the event is poisoned.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
-/// With nothing due, look again after this: entries that another process added ring no bell here.
-const LOOK: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut running: HashMap<BotName, usize> = HashMap::new();
@@ -69,7 +67,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             .idle
             .dispatcher
             .store(handlers.is_empty() && next.is_none_or(|due| due > now), Ordering::Release);
-        let due = next.unwrap_or(now + LOOK);
+        let due = next.unwrap_or(now + shared.look());
         tokio::select! {
             biased;
             Some((bot, end)) = handlers.next(), if !handlers.is_empty() => {

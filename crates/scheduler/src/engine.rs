@@ -25,8 +25,10 @@ use crate::{deliverer, dispatcher, housekeeping, poller, timer};
 const WATCH: Duration = Duration::from_millis(250);
 /// How often counts and pauses are read for the status.
 const COUNT: Duration = Duration::from_secs(5);
-/// A task that has not looked around for so long is stalled.
-const STALLED: Duration = Duration::from_secs(120);
+/// A task that has not looked around for so long is stalled; each looks at least once a minute.
+const STALLED: Duration = Duration::from_secs(180);
+/// This one only waits for its jobs, which come when they come.
+const WAITS: &str = "housekeeping";
 
 /// What an engine is made of.
 pub struct Parts {
@@ -121,6 +123,7 @@ impl Engine {
     /// # Errors
     /// A part cannot go on: the process has to end.
     pub async fn run(&self) -> Result<(), Fatal> {
+        self.shared.watched.store(true, Ordering::Release);
         let mut tasks = self.tasks();
         let shared = Arc::clone(&self.shared);
         tasks.push(Task {
@@ -243,7 +246,7 @@ impl Engine {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let beats = self.shared.board.beats(self.shared.clock.elapsed());
-        beats.iter().all(|(task, age)| *age < STALLED || WAITS.contains(task))
+        beats.iter().all(|(task, age)| *age < STALLED || *task == WAITS)
     }
 
     /// All metrics in Prometheus' text format.
@@ -286,9 +289,6 @@ impl Engine {
         housekeeping::prune(&self.shared).await;
     }
 }
-
-/// Tasks that may have nothing to do for longer than [`STALLED`].
-const WAITS: [&str; 5] = ["housekeeping", "poller", "timer", "dispatcher", "deliverer"];
 
 pub(crate) async fn adopt(
     store: &dyn Store,

@@ -1,5 +1,5 @@
 //! What has to be done now and then: prune what is older than the retention, check the store's
-//! integrity at night, refresh counts. Driven by tokio-cron-scheduler: cron-type, UTC, idempotent,
+//! integrity at night. Driven by tokio-cron-scheduler: cron-type, UTC, idempotent,
 //! a handful of jobs, none of which anybody waits for. Announcements never ride on it.
 
 use std::sync::Arc;

@@ -90,7 +90,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             .idle
             .poller
             .store(polls.is_empty() && lists.values().all(|list| list.polled), Ordering::Release);
-        let wait = next.map_or(Duration::from_secs(3600), |due| due.saturating_sub(now));
+        shared.beat(TASK, if polls.is_empty() { "waiting" } else { "polling" });
+        let wait = next.map_or(shared.look(), |due| due.saturating_sub(now)).min(shared.look());
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Ok(()),

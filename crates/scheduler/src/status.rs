@@ -1,5 +1,5 @@
 //! What the engine is doing, for those who ask: reasons for not being ready, and what each part did
-//! last. Written by the parts, read by the HTTP surface and the status verb; it decides nothing.
+//! last. Written by the parts, read by the HTTP surface; it decides nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

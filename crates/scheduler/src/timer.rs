@@ -26,8 +26,6 @@ const TASK: &str = "timer";
 const BATCH: usize = 500;
 /// An announcement that waits for the first snapshot of a widget asks again after this.
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
-/// With nothing due, look again after this.
-const LOOK: Duration = Duration::from_secs(3600);
 /// What the id of an occurrence ends with that a person asked for.
 const MANUAL: &str = "!manual";
 /// How many next instants the status shows.
@@ -95,7 +93,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             let now = shared.clock.now();
             if wake_at <= now {
                 let (fired, next) = shared.store.fire_wakes(now).await?;
-                wake_at = next.unwrap_or(now + LOOK);
+                wake_at = next.unwrap_or(now + shared.look());
                 if fired > 0 {
                     shared.idle.dispatcher.store(false, Ordering::Release);
                     shared.bells.dispatcher.notify_one();
@@ -127,7 +125,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         show_next(&shared, &entries);
         let now = shared.clock.now();
         let due = entries.iter().filter_map(|entry| entry.due).min();
-        let due = due.unwrap_or(now + LOOK).min(wake_at).min(now + LOOK);
+        let due = due.unwrap_or(now + shared.look()).min(wake_at).min(now + shared.look());
         shared.idle.timer.store(due > now, Ordering::Release);
         tokio::select! {
             biased;

@@ -73,7 +73,7 @@ CREATE TABLE inbox (
 CREATE INDEX inbox_due ON inbox (bot, due_at, event) WHERE state = 'waiting' AND blocked = 0;
 CREATE INDEX inbox_lane ON inbox (bot, widget, lane, event) WHERE state IN ('waiting', 'running');
 CREATE INDEX inbox_running ON inbox (bot, event) WHERE state = 'running';
-CREATE INDEX inbox_poisoned ON inbox (event) WHERE state = 'poisoned';
+CREATE INDEX inbox_poisoned ON inbox (bot, event) WHERE state = 'poisoned';
 CREATE INDEX inbox_ended ON inbox (ended_at) WHERE state IN ('handled', 'ignored');
 CREATE INDEX inbox_suspect ON inbox (due_at) WHERE suspect = 1 AND state IN ('waiting', 'running');
 CREATE INDEX inbox_event ON inbox (event);
@@ -141,7 +141,9 @@ CREATE UNIQUE INDEX delivery_sending ON delivery (widget, room, sender) WHERE st
 CREATE INDEX delivery_expiry ON delivery (expires_at) WHERE state = 'queued';
 CREATE INDEX delivery_unknown ON delivery (unknown_since) WHERE state = 'unknown';
 CREATE INDEX delivery_resend ON delivery (resend_at) WHERE resend_at IS NOT NULL;
-CREATE INDEX delivery_tally ON delivery (state, reason);
+-- The reason comes first, so that nobody who asks for a state takes this for the index to go by: the
+-- ones above hold only what is asked for, in order.
+CREATE INDEX delivery_tally ON delivery (reason, state);
 CREATE INDEX delivery_created ON delivery (created_at);
 CREATE INDEX delivery_bot ON delivery (bot, created_at) WHERE counts = 1;
 CREATE INDEX delivery_bot_room ON delivery (bot, widget, room, created_at) WHERE counts = 1;

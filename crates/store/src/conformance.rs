@@ -5,8 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test suite")]
 
+pub mod inbox;
+pub mod inbox_model;
+pub mod ledger;
 pub mod lifecycle;
+pub mod operations;
 pub mod outbox;
+pub mod outbox_model;
+pub mod schedules;
+pub mod schedules_model;
+pub mod snapshots;
 mod support;
 
 use std::sync::Arc;
@@ -65,6 +73,9 @@ macro_rules! store_conformance {
             a_text_goes_with_the_end_of_its_delivery_where_only_hashes_are_kept
             the_largest_numbers_are_kept
         }
+        $crate::conformance_cases! { $backend, outbox_model:
+            any_sequence_of_verbs_keeps_to_the_state_machine
+        }
         $crate::conformance_cases! { $backend, lifecycle:
             what_was_being_sent_is_unknown_after_a_kill
             a_kill_without_resends_left_ends_the_row
@@ -75,6 +86,93 @@ macro_rules! store_conformance {
             a_suspect_waits_until_nothing_else_runs
             a_suspect_of_a_bot_that_is_told_nothing_holds_nobody_up
             an_empty_store_may_be_changed_by_nobody
+        }
+        $crate::conformance_cases! { $backend, inbox:
+            entries_of_a_lane_are_handled_in_order
+            bots_are_told_independently
+            an_event_for_nobody_leaves_nothing
+            no_more_is_handed_out_than_a_bot_can_take
+            a_try_is_counted_before_the_handler_runs
+            a_failed_entry_is_tried_again_in_its_time_and_its_lane_waits
+            the_whole_effect_of_a_handler_is_committed
+            a_conflict_of_memory_keeps_nothing_and_gives_the_try_back
+            a_version_of_memory_is_never_used_twice
+            a_try_that_was_given_up_decides_nothing_any_more
+            a_poisoned_entry_can_be_tried_again
+            a_revived_entry_does_not_run_beside_a_later_one
+            a_revived_entry_goes_before_later_ones_that_wait
+            a_later_poisoned_entry_waits_for_an_earlier_one
+            what_limits_refuse_is_visible_and_no_error
+            a_key_that_is_known_counts_against_no_limit
+            a_bot_takes_back_messages_and_timers_by_key
+            a_wake_rings_once
+            a_bot_that_is_gone_is_told_nothing_any_more
+            a_paused_bot_is_told_nothing
+            numbers_of_events_are_never_used_twice
+            a_touch_by_our_own_message_reaches_no_bot
+            a_touch_waits_while_a_message_of_ours_is_on_its_way
+            a_touch_during_an_unresolved_attempt_is_our_own
+            a_touch_without_a_time_is_told
+            every_kind_of_event_comes_back_as_it_was_put_in
+        }
+        $crate::conformance_cases! { $backend, inbox_model:
+            any_sequence_of_verbs_tells_every_bot_everything_in_order
+        }
+        $crate::conformance_cases! { $backend, schedules:
+            a_new_schedule_starts_now
+            a_step_that_was_computed_from_elsewhere_does_nothing
+            a_cursor_never_moves_back
+            an_occurrence_fires_once
+            one_more_can_be_triggered_without_the_cursor
+            pinned_rooms_are_served_once_over_kills_at_every_position
+            the_oldest_occurrence_is_served_first_and_over_several_widgets
+            a_room_in_which_an_earlier_one_waits_is_left_out
+            rooms_that_are_gone_meanwhile_are_not_counted
+            an_edited_schedule_goes_on_from_now
+            a_cursor_of_a_wrong_clock_is_set_to_now
+            a_schedule_that_is_gone_takes_its_queue_along
+            a_schedule_that_is_gone_before_it_reached_a_room_was_skipped
+            a_schedule_that_comes_back_backfills_nothing
+            a_schedule_can_be_paused
+            what_did_not_fire_is_counted_and_told
+            a_schedule_of_a_bot_tells_the_bot_once
+        }
+        $crate::conformance_cases! { $backend, schedules_model:
+            any_sequence_of_verbs_serves_every_room_once
+        }
+        $crate::conformance_cases! { $backend, snapshots:
+            a_snapshot_is_the_baseline_once_it_is_whole
+            what_is_gone_is_remembered_and_not_listed
+            rooms_come_in_pages_by_ascending_number_to_the_largest
+            a_selector_chooses_among_all_rooms
+            users_are_kept_beside_rooms
+            a_room_and_its_events_are_committed_together
+        }
+        $crate::conformance_cases! { $backend, operations:
+            a_pause_holds_from_the_moment_it_is_committed
+            a_paused_bot_holds_its_lane_and_no_other
+            deliveries_are_listed_newest_first
+            only_what_is_queued_is_cancelled
+            a_retry_needs_the_word_that_a_duplicate_is_accepted
+            a_retry_starts_the_time_that_the_content_keeps_anew
+            a_retry_by_a_person_uses_up_no_repetition
+            a_person_resolves_what_is_unknown_and_nothing_else
+            a_lane_goes_on_when_what_it_waited_for_is_resolved
+            counts_are_what_a_recount_finds
+            pruning_takes_what_is_old_and_finished
+            pruning_keeps_what_is_still_needed
+            many_poisoned_entries_do_not_stop_the_pruning
+            an_occurrence_does_not_fire_again_after_it_was_pruned
+            old_occurrences_become_runs_that_do_not_overlap
+            a_new_store_is_whole
+            a_message_that_another_person_cancels_meanwhile_is_settled_as_it_went
+        }
+        $crate::conformance_cases! { $backend, ledger:
+            lines_ascend_and_are_never_rewritten
+            it_is_read_in_pages_from_anywhere
+            the_last_line_of_a_delivery_is_the_delivery
+            every_attempt_has_a_line_when_it_starts_and_when_it_ends
+            a_line_reads_what_it_writes
         }
     };
 }

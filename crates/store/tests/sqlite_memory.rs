@@ -17,7 +17,7 @@ impl Backend for Memory {
     }
 
     fn sequences(&self) -> u32 {
-        250
+        100
     }
 }
 

@@ -245,12 +245,15 @@ impl Check {
                 _ => {}
             }
         }
+        let whole = self.sends().filter(|request| request.complete);
+        let arrived: BTreeSet<_> = whole.filter_map(identity).collect();
+        let applied = self.sends().filter(|request| request.applied);
+        let applied: BTreeSet<_> = applied.filter_map(identity).collect();
         for ((id, n), attempt) in &book.attempts {
-            let arrived = self.sends().any(|r| r.complete && identity(r) == Some((*id, *n)));
-            if attempt.class == Some(Class::NotSent) && arrived {
+            if attempt.class == Some(Class::NotSent) && arrived.contains(&(*id, *n)) {
                 found.note(3, format!("attempt {n} of {id} is not_sent and arrived"));
             }
-            if attempt.class == Some(Class::Rejected) && applied_by(self, *id, *n) {
+            if attempt.class == Some(Class::Rejected) && applied.contains(&(*id, *n)) {
                 found.note(3, format!("attempt {n} of {id} is rejected and was applied"));
             }
         }
@@ -365,10 +368,6 @@ impl Check {
         }
         applied
     }
-}
-
-fn applied_by(check: &Check, id: DeliveryId, n: u32) -> bool {
-    check.sends().any(|request| request.applied && identity(request) == Some((id, n)))
 }
 
 /// I7: each line of a delivery follows from the one before.

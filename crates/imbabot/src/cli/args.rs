@@ -64,6 +64,7 @@ impl Global {
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
+    #[cfg(feature = "demo")]
     /// A simulated chat, the daemon and a page to watch them, on this machine only
     Demo(Demo),
     /// The daemon
@@ -112,6 +113,7 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: LedgerVerb,
     },
+    #[cfg(feature = "simulator")]
     /// The stand-in ImbaChat server alone, for trying clients against it
     Simulator(Simulator),
     /// The effective configuration, or its schema
@@ -127,6 +129,7 @@ pub(crate) enum Verb {
     },
 }
 
+#[cfg(feature = "demo")]
 #[derive(Args)]
 pub(crate) struct Demo {
     /// Where the page is served
@@ -313,6 +316,7 @@ pub(crate) enum LedgerVerb {
     Verify,
 }
 
+#[cfg(feature = "simulator")]
 #[derive(Args)]
 pub(crate) struct Simulator {
     /// Where it listens

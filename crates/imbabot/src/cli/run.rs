@@ -186,6 +186,9 @@ async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
     if http(old) != http(new) {
         return refused("a change of [http] needs a restart");
     }
+    if (old.log.format, &old.log.level) != (new.log.format, &new.log.level) {
+        tracing::warn!("a change of [log] needs a restart; everything else is reloaded");
+    }
     let settings = match command.settings(new) {
         Ok(settings) => settings,
         Err(failure) => return refused(&failure.message),
@@ -240,6 +243,7 @@ impl Signals {
     }
 
     /// Resolves when the program is asked to stop.
+    #[cfg(feature = "simulator")]
     pub(crate) async fn stop(&mut self) {
         while matches!(self.next().await, Caught::Reload) {}
     }

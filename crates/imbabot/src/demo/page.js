@@ -47,35 +47,41 @@ function showMessages() {
   $("messages").scrollTop = $("messages").scrollHeight;
 }
 
-async function choose(id) {
+function choose(id) {
   chosen = id;
-  const answer = await fetch(`control/rooms/${id}/messages`);
-  if (answer.ok) {
-    const body = await answer.json();
-    messages.set(id, Array.isArray(body) ? body : body.messages);
-  }
   showRooms();
   showMessages();
+}
+
+function showFeed() {
+  const posted = [...messages.values()].flat().filter((message) => message.by_bot);
+  posted.sort((a, b) => b.id - a.id);
+  $("feed").replaceChildren(...posted.slice(0, 50).map((message) => line(message, true)));
 }
 
 function heard(message) {
   const list = messages.get(message.room) ?? [];
   if (list.some((known) => known.id === message.id)) return;
   messages.set(message.room, [...list, message]);
-  if (message.by_bot) {
-    $("feed").prepend(line(message, true));
-    while ($("feed").children.length > 50) $("feed").lastChild.remove();
-  }
+  if (message.by_bot) showFeed();
   showRooms();
   if (message.room === chosen) showMessages();
 }
 
 async function load() {
   const state = await (await fetch("control/state")).json();
-  for (const room of state.rooms) rooms.set(room.id, room);
+  await Promise.all(state.rooms.map(async (room) => {
+    rooms.set(room.id, room);
+    if (!room.message_count) return;
+    const body = await (await fetch(`control/rooms/${room.id}/messages`)).json();
+    messages.set(room.id, Array.isArray(body) ? body : body.messages);
+  }));
+  const talked = (room) => (messages.get(room.id) ?? []).at(-1)?.id ?? 0;
+  const liveliest = state.rooms.filter((room) => !room.deleted_at).sort((a, b) => talked(b) - talked(a))[0];
+  if (chosen === null && liveliest) chosen = liveliest.id;
   showRooms();
-  const first = state.rooms.find((room) => !room.deleted_at);
-  if (chosen === null && first) await choose(first.id);
+  showMessages();
+  showFeed();
 }
 
 async function status() {
@@ -104,7 +110,8 @@ $("open").addEventListener("click", async () => {
   const answer = await post("control/rooms", { name: `Your room ${opened}` });
   if (answer.ok) {
     const body = await answer.json();
-    if (body.id) await choose(body.id);
+    // The stream tells the room itself, before or after this.
+    choose(body.room);
   }
 });
 $("post").addEventListener("submit", async (event) => {

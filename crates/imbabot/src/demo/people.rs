@@ -48,6 +48,7 @@ pub(super) fn move_in(simulator: &Simulator, rooms: usize) {
 
 /// Life goes on until this is dropped.
 pub(super) async fn live(simulator: &Simulator, clock: &dyn Clock) {
+    let before = simulator.rooms().len();
     for turn in 0_usize.. {
         clock.sleep(PACE).await;
         let rooms: Vec<i64> = simulator
@@ -57,14 +58,14 @@ pub(super) async fn live(simulator: &Simulator, clock: &dyn Clock) {
             .map(|room| room.id)
             .collect();
         let Some(room) = rooms.get(turn * 7 % rooms.len().max(1)).copied() else {
-            open(simulator, turn);
+            open(simulator, before + turn);
             continue;
         };
         let person = (turn * 5 % NAMES.len()) as u64 + 2;
         // A room may have been closed by whoever watches: then nobody says anything in it.
         let _ = match turn % 5 {
             0 if rooms.len() < MOST => {
-                open(simulator, turn / 5);
+                open(simulator, before + turn / 5);
                 Ok(())
             }
             3 if turn % 15 == 3 => {

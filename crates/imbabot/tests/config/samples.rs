@@ -1,5 +1,7 @@
 //! The samples load, and mean what they say.
 
+use std::time::Duration;
+
 use imbabot::config::{Loaded, MINIMAL, SAMPLE};
 
 use crate::support::{Folder, WIDGET};
@@ -143,6 +145,13 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.widgets[0].base_url.to_string(), "https://api.imbachat.com");
 }
 
+/// What this thread has computed so far: unlike a clock on the wall it does not count what other
+/// programs do meanwhile, so a busy machine fails nobody.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[test]
 fn ten_thousand_schedules_load_quickly() {
     use std::fmt::Write as _;
@@ -160,11 +169,10 @@ fn ten_thousand_schedules_load_quickly() {
         );
     }
     let folder = Folder::new();
-    #[expect(clippy::disallowed_methods, reason = "a measurement of real time")]
-    let start = std::time::Instant::now();
+    let before = cpu_time();
     let loaded = folder.load(&text).unwrap();
-    let took = start.elapsed();
+    let took = cpu_time() - before;
     assert_eq!(loaded.config.schedules.len(), count);
-    println!("{count} schedules in {took:?}");
+    println!("{count} schedules in {took:?} of computing");
     assert!(took.as_secs() < limit, "{took:?}");
 }

@@ -198,7 +198,8 @@ pub fn a_clock_that_goes_back_stops_no_widget(backend: &dyn Backend) {
     for now in [day - 5_400, day - 6_000] {
         let waited = bench.paced(at(now), every, room).deliveries.len();
         assert_eq!(waited, usize::from(now == day - 5_400), "at {now}");
-        bench.enqueue(at(now), vec![to_room(&format!("k{now}"), 3)]);
+        let row = to_room(&format!("k{now}"), 3);
+        bench.enqueue(at(now), vec![NewDelivery { expires_at: at(9 * day), ..row }]);
         let claimed = bench.paced(at(now + 1), every, room).deliveries;
         assert_eq!(claimed.len(), 1, "at {now}");
         bench.settle(at(now + 1), &claimed[0], delivered(now.cast_unsigned()));
@@ -282,7 +283,10 @@ pub fn at_least_once_is_repeated_as_often_as_allowed(backend: &dyn Backend) {
         assert_eq!(bench.sweep(at(now) - Duration::from_micros(1)).0, 0);
         bench.sweep(at(now));
         let claimed = bench.claim_one(at(now));
-        assert_eq!((claimed.id, claimed.attempt, claimed.ambiguous), (id("k"), attempt, attempt - 1));
+        assert_eq!(
+            (claimed.id, claimed.attempt, claimed.ambiguous),
+            (id("k"), attempt, attempt - 1)
+        );
         assert_eq!(bench.record("k").possible_duplicate, attempt > 1);
         let told = bench.settle(at(now), &claimed, unknown());
         if attempt < 3 {
@@ -310,7 +314,8 @@ pub fn a_repetition_that_comes_too_late_is_not_sent(backend: &dyn Backend) {
 pub fn whatever_ends_a_row_with_an_ambiguous_attempt_it_is_unresolved(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     let rooms = ["cancelled", "expired", "refused"];
-    let row = |(n, key): (usize, &&str)| NewDelivery { room: RoomId(n as u64 + 1), ..repeated(key) };
+    let row =
+        |(n, key): (usize, &&str)| NewDelivery { room: RoomId(n as u64 + 1), ..repeated(key) };
     bench.enqueue(at(0), rooms.iter().enumerate().map(row).collect());
     for claimed in bench.claim(at(1)) {
         bench.settle(at(2), &claimed, unknown());
@@ -535,7 +540,8 @@ pub fn a_bot_is_told_what_became_of_its_delivery(backend: &dyn Backend) {
 
 pub fn a_text_goes_with_the_end_of_its_delivery_where_only_hashes_are_kept(backend: &dyn Backend) {
     let mut bench = Bench::on(backend.without_texts());
-    let keys = ["delivered", "refused", "resolved", "dismissed", "cancelled", "exhausted", "killed"];
+    let keys =
+        ["delivered", "refused", "resolved", "dismissed", "cancelled", "exhausted", "killed"];
     let row = |(n, key): (usize, &&str)| {
         let policy = match *key {
             "exhausted" | "killed" => repeated(key).policy,

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use imbabot_core::Timestamp;
 use rusqlite::params;
 
-use super::{Bodies, SqliteStore};
 use super::journal;
+use super::{Bodies, SqliteStore};
 use super::{inbox, outbox};
 use crate::error::Result;
 use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};

@@ -59,7 +59,10 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.queues = None;
         for thread in self.running.drain(..) {
-            let _ = thread.join();
+            // The last owner may be a task that one of them has just woken.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
         }
     }
 }
@@ -76,7 +79,8 @@ impl Link {
             })
         };
         let (write, writes) = mpsc::channel();
-        let mut running = vec![start("store-writer", Box::new(move || write_all(&writer, &writes)))?];
+        let mut running =
+            vec![start("store-writer", Box::new(move || write_all(&writer, &writes)))?];
         let (read, reads) = mpsc::channel::<Read>();
         let reads = Arc::new(Mutex::new(reads));
         for n in 0..READERS {

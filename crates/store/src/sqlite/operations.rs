@@ -300,7 +300,7 @@ fn release_lanes(tx: &Connection) -> Result<()> {
 fn tally(tx: &Connection) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut statement =
-        tx.prepare_cached("SELECT state, reason, count(*) FROM delivery GROUP BY state, reason")?;
+        tx.prepare_cached("SELECT state, reason, count(*) FROM delivery GROUP BY reason, state")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         tally.deliveries.push((parsed(row, 0)?, row.get(1)?, journal::number(row, 2)?));
@@ -310,9 +310,8 @@ fn tally(tx: &Connection) -> Result<Tally> {
     };
     tally.possible_duplicates = one("SELECT count(*) FROM delivery WHERE possible_duplicate = 1")?;
     tally.events_waiting = one("SELECT count(*) FROM inbox WHERE state IN ('waiting', 'running')")?;
-    let mut statement = tx.prepare_cached(
-        "SELECT bot, count(*) FROM inbox WHERE state = 'poisoned' GROUP BY bot",
-    )?;
+    let mut statement =
+        tx.prepare_cached("SELECT bot, count(*) FROM inbox WHERE state = 'poisoned' GROUP BY bot")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         tally.events_poisoned.push((parsed(row, 0)?, journal::number(row, 1)?));
@@ -362,7 +361,7 @@ fn prune(tx: &Connection, now: Timestamp, before: Timestamp, limit: usize) -> Re
                  WHEN 'occurrence' THEN NOT EXISTS
                      (SELECT 1 FROM occurrence o WHERE o.id = l.id)
                  ELSE kind <> 'incarnation' END
-             ORDER BY seq LIMIT ?2)",
+             ORDER BY at, seq LIMIT ?2)",
         params![bound, limit],
     )?;
     gone += tx.execute("DELETE FROM rate WHERE tat < ?1", [bound])?;

@@ -409,8 +409,9 @@ fn start_attempt(
     Ok(ClaimedDelivery { started_at: now, ..head })
 }
 
-/// Writes the end of an attempt. What is known of it stays; what was ambiguous may become known by
-/// its own late answer, and then no longer stands against the delivery.
+/// Writes the end of an attempt; false if that is no news. What is known of it stays; what was
+/// ambiguous may become known by its own late answer, and then no longer stands against the
+/// delivery.
 pub(super) fn end_attempt(
     tx: &Connection,
     now: Timestamp,
@@ -419,7 +420,7 @@ pub(super) fn end_attempt(
     class: &str,
     code: &str,
     http_status: Option<u16>,
-) -> Result<()> {
+) -> Result<bool> {
     let id: [u8; 16] =
         tx.query_row("SELECT id FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
     let late: bool = tx
@@ -460,7 +461,7 @@ pub(super) fn end_attempt(
             })??;
         journal::attempt(tx, now, &record)?;
     }
-    Ok(())
+    Ok(changed > 0)
 }
 
 /// sending → unknown, and when it moves on by itself.
@@ -542,10 +543,20 @@ pub(super) fn confirm(
 }
 
 /// Puts a delivery event into the inbox of the bot that asked to be told.
-pub(super) fn report(tx: &Connection, now: Timestamp, seq: i64, record: &DeliveryRecord) -> Result<()> {
+pub(super) fn report(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    record: &DeliveryRecord,
+) -> Result<()> {
     let Some(bot) = &record.bot else { return Ok(()) };
-    let wanted: bool =
-        tx.query_row("SELECT report FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    // A bot that was removed meanwhile is told nothing any more: its entry would wait for nobody.
+    let wanted: bool = tx
+        .prepare_cached(
+            "SELECT report AND NOT EXISTS (SELECT 1 FROM bot WHERE name = ?2 AND present = 0)
+             FROM delivery WHERE seq = ?1",
+        )?
+        .query_row(params![seq, bot.as_str()], |row| row.get(0))?;
     if !wanted {
         return Ok(());
     }
@@ -593,7 +604,7 @@ fn record(
         outcome.code = "foreign_answer".into();
         outcome.next = Next::Unknown;
     }
-    end_attempt(
+    let news = end_attempt(
         tx,
         now,
         seq,
@@ -605,11 +616,13 @@ fn record(
     let own = attempts == outcome.attempt;
     let state = match (state.as_str(), &outcome.next) {
         // The usual case.
-        ("sending", _) if own => apply(tx, now, settle, seq, &outcome, bodies)?,
+        ("sending", _) if own && news => apply(tx, now, settle, seq, &outcome, bodies)?,
         // A late answer, after the row was given up as unknown. A refusal ends the row only if
         // there was no later attempt: of that one nothing is known.
-        ("unknown", Next::Delivered { .. }) => apply(tx, now, settle, seq, &outcome, bodies)?,
-        ("unknown", Next::Dead(_)) if own => apply(tx, now, settle, seq, &outcome, bodies)?,
+        ("unknown", Next::Delivered { .. }) if news => {
+            apply(tx, now, settle, seq, &outcome, bodies)?
+        }
+        ("unknown", Next::Dead(_)) if own && news => apply(tx, now, settle, seq, &outcome, bodies)?,
         // Too late to move anything; the attempt's own record tells what was seen.
         (state, _) => state.parse().map_err(|_| journal::unreadable(state))?,
     };
@@ -747,7 +760,8 @@ fn resend(tx: &Connection, now: Timestamp, seq: i64, bodies: Bodies) -> Result<(
     if expires_at <= now.as_micros() {
         return expire(tx, now, seq, bodies);
     }
-    tx.prepare_cached("UPDATE delivery SET resends = resends + 1 WHERE seq = ?1")?.execute([seq])?;
+    tx.prepare_cached("UPDATE delivery SET resends = resends + 1 WHERE seq = ?1")?
+        .execute([seq])?;
     requeue(tx, now, seq, true)
 }
 

@@ -38,13 +38,10 @@ impl RoleLock {
             }
         }
         // For people and error messages only: the lock is the truth, the number is a hint.
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| {
-                let word = if role == Role::Brief { BRIEF } else { "daemon" };
-                writeln!(file, "{} {word}", std::process::id())
-            });
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| {
+            let word = if role == Role::Brief { BRIEF } else { "daemon" };
+            writeln!(file, "{} {word}", std::process::id())
+        });
         written.map_err(|e| unusable(&path, "the lock file cannot be written", &e))?;
         Ok(Self { _file: file })
     }
