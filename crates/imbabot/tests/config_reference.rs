@@ -45,7 +45,7 @@ fn the_book_lists_every_key_as_the_table_has_it() {
 fn the_book_lists_every_code() {
     let book = std::fs::read_to_string(repository().join("docs/errors.md")).unwrap();
     for code in Code::ALL {
-        let row = format!("| `{code}` | {} |", code.title());
+        let row = format!("| `{code}` | {} | {} |", code.title(), code.advice());
         assert!(book.contains(&row), "docs/errors.md lacks: {row}");
     }
 }

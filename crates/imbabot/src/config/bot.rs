@@ -9,7 +9,7 @@ use imbabot_core::SiteUserId;
 
 use super::code::Code;
 use super::keys::{self, Key, LONG, MILLISECOND, Shape};
-use super::mask::masked_json;
+use super::mask::{masked_json, without_secrets};
 use super::read::POLICIES;
 use super::rooms;
 use super::source::Place;
@@ -181,7 +181,7 @@ fn check_settings(walk: &mut Walk<'_>, part: &Part<'_>, kind: &str, settings: &s
     let at = value.and_then(|value| place_of(value, &why));
     let place = at.or(value.map(|value| &value.place)).unwrap_or(&part.place).clone();
     let called = part.called("settings", &place);
-    let why: String = super::mask::masked(&why).chars().take(500).collect();
+    let why: String = without_secrets(&why, settings).chars().take(500).collect();
     walk.error(Fault::new(Code::BadSettings, &place, format!("{called}: {why}")));
 }
 

@@ -121,7 +121,8 @@ pub(crate) fn read(walk: &mut Walk<'_>, root: &Table) -> Delivery {
             format_duration(backoff.min),
             format_duration(backoff.max)
         );
-        walk.error(Fault::new(Code::BadValue, &value.place, message));
+        let hint = "the wait grows from min to max: max is the longer one";
+        walk.error(Fault::new(Code::BadValue, &value.place, message).hint(hint));
     }
     let statuses = walk.list(&part, "not_applied_statuses").unwrap_or_default();
     let mut statuses: Vec<u16> = statuses.into_iter().map(|(status, _)| status).collect();

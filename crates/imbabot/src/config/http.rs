@@ -1,4 +1,4 @@
-//! `[http]`: where the status page, the probes and the metrics are served. Beyond this machine
+//! `[http]`: where the probes, the status and the metrics are served. Beyond this machine
 //! nothing is served without a token.
 
 use std::net::SocketAddr;

@@ -230,7 +230,7 @@ pub static SECTIONS: &[Section] = &[
     Section {
         name: "http",
         named_by: None,
-        doc: "The status page, the probes and the metrics. A change needs a restart.",
+        doc: "The probes, the status as JSON and the metrics. A change needs a restart.",
         keys: http::KEYS,
     },
     Section { name: "log", named_by: None, doc: "What is logged, and how.", keys: log::KEYS },

@@ -56,36 +56,39 @@ pub(crate) fn lay(walk: &mut Walk<'_>, root: &mut Table, overrides: &[Override])
 
 /// Why an override sets nothing, with the names that would.
 enum Unknown {
-    Key(Vec<String>),
+    /// The step that is no key.
+    Key(String, Vec<&'static str>),
+    /// Where it ends there is a section, or an entry of one.
+    Section(&'static str, &'static [Key]),
+    /// The file has something else where a table should be; its reader says so.
+    NoTable,
     Entry(&'static str, Vec<String>),
     Secret(&'static str),
 }
 
 fn lay_one(root: &mut Table, one: &Override) -> Result<(), Unknown> {
-    let (first, rest) = match one.steps.split_first() {
-        Some((first, [])) => return set(root, keys::TOP, &[first.as_str()], one).map_err(at_top),
-        Some((first, rest)) => (first.as_str(), rest),
-        None => return Err(Unknown::Key(Vec::new())),
+    let all: Vec<&str> = one.steps.iter().map(String::as_str).collect();
+    let (first, steps) = all.split_first().map_or(("", &[][..]), |(first, rest)| (*first, rest));
+    let Some(section) = keys::section(first) else {
+        return set(root, keys::TOP, &all, one).map_err(at_top);
     };
-    let Some(section) = keys::section(first) else { return Err(at_top(Unknown::Key(Vec::new()))) };
-    let steps: Vec<&str> = rest.iter().map(String::as_str).collect();
+    if steps.is_empty() || (section.named_by.is_some() && steps.len() == 1) {
+        return Err(Unknown::Section(section.name, section.keys));
+    }
     let Some(named_by) = section.named_by else {
         let table = table_in(root, section.name, &one.place)?;
-        return set(table, section.keys, &steps, one);
+        return set(table, section.keys, steps, one);
     };
-    let (table, used) = entry(root, section.name, named_by, &steps, one)?;
+    let (table, used) = entry(root, section.name, named_by, steps, one)?;
     set(table, section.keys, &steps[used..], one)
 }
 
 /// At the top, sections can be meant as well.
 fn at_top(unknown: Unknown) -> Unknown {
     match unknown {
-        Unknown::Key(mut names) => {
-            names.extend(keys::TOP.iter().map(|key| key.name.to_owned()));
-            names.extend(keys::SECTIONS.iter().map(|section| section.name.to_owned()));
-            names.sort();
-            names.dedup();
-            Unknown::Key(names)
+        Unknown::Key(step, mut names) => {
+            names.extend(keys::SECTIONS.iter().map(|section| section.name));
+            Unknown::Key(step, names)
         }
         other => other,
     }
@@ -144,13 +147,13 @@ pub(crate) fn fold(name: &str) -> String {
 
 /// The table under a key, made if there is none.
 fn table_in<'t>(root: &'t mut Table, name: &str, place: &Place) -> Result<&'t mut Table, Unknown> {
-    if root.get(name).is_none_or(|value| value.as_table().is_none()) {
+    if root.get(name).is_none() {
         let table = Data::Table(Table::new(place.clone()));
         root.set(name, Value { data: table, place: place.clone() });
     }
     match root.get_mut(name).map(|value| &mut value.data) {
         Some(Data::Table(table)) => Ok(table),
-        _ => Err(Unknown::Key(Vec::new())),
+        _ => Err(Unknown::NoTable),
     }
 }
 
@@ -160,7 +163,9 @@ fn set(
     steps: &[&str],
     one: &Override,
 ) -> Result<(), Unknown> {
-    let Some((first, rest)) = steps.split_first() else { return Err(Unknown::Key(Vec::new())) };
+    let Some((first, rest)) = steps.split_first() else {
+        return Err(Unknown::Key(String::new(), Vec::new()));
+    };
     let Some(key) = keys::key(keys, first) else {
         if sounds_secret(first) {
             return Err(Unknown::Secret(match keys::key(keys, "token_file") {
@@ -170,7 +175,8 @@ fn set(
                 }
             }));
         }
-        return Err(Unknown::Key(keys.iter().map(|key| key.name.to_owned()).collect()));
+        let names = keys.iter().map(|key| key.name).collect();
+        return Err(Unknown::Key((*first).to_owned(), names));
     };
     if rest.is_empty() {
         table.set(key.name, Value::from_text(&key.shape, &one.text, &one.place));
@@ -181,7 +187,7 @@ fn set(
             set(table_in(table, key.name, &one.place)?, inner, rest, one)
         }
         Shape::Free => set_free(table_in(table, key.name, &one.place)?, rest, one),
-        _ => Err(Unknown::Key(vec![key.name.to_owned()])),
+        _ => Err(Unknown::Key(rest.join("__"), Vec::new())),
     }
 }
 
@@ -192,6 +198,10 @@ fn set_free(table: &mut Table, steps: &[&str], one: &Override) -> Result<(), Unk
     let known = table.entries.iter().map(|entry| &entry.key).find(|key| fold(key) == fold(first));
     let key = known.cloned().unwrap_or_else(|| (*first).to_owned());
     if !rest.is_empty() {
+        // What stands in settings only their bot can judge.
+        if table.get(&key).is_some_and(|value| value.as_table().is_none()) {
+            return Err(Unknown::Key(rest.join("__"), Vec::new()));
+        }
         return set_free(table_in(table, &key, &one.place)?, rest, one);
     }
     let is_text = table.get(&key).is_some_and(|value| value.as_text().is_some());
@@ -205,19 +215,21 @@ fn report(walk: &mut Walk<'_>, one: &Override, unknown: Unknown) {
         Place::Flag(_) => (Code::UnknownFlag, format!("the flag for `{}`", one.name)),
         _ => (Code::UnknownVariable, format!("the environment variable {}", one.name)),
     };
-    let last = one.steps.last().map(String::as_str).unwrap_or_default();
     let fault = match unknown {
-        Unknown::Key(names) => {
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let near = one.steps.iter().rev().find_map(|step| {
-                keys::nearest(step, known.iter().copied()).filter(|near| near != step)
-            });
-            let hint = match near {
+        Unknown::Key(step, names) => {
+            let hint = match keys::nearest(&step, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known there are {}", few(&known)),
+                None if names.is_empty() => "the key before it has no keys of its own".into(),
+                None => format!("known there are {}", few(&names)),
             };
-            Fault::new(code, &one.place, format!("{what} sets no key that exists: `{last}`"))
+            Fault::new(code, &one.place, format!("{what} sets no key that exists: `{step}`"))
                 .hint(hint)
+        }
+        Unknown::NoTable => return,
+        Unknown::Section(section, keys) => {
+            let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+            let message = format!("{what} ends before the name of a key of `{section}`");
+            Fault::new(code, &one.place, message).hint(format!("known there are {}", few(&names)))
         }
         Unknown::Entry(section, names) => {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -225,6 +237,11 @@ fn report(walk: &mut Walk<'_>, one: &Override, unknown: Unknown) {
             let message = format!("{what} names no [[{section}]] that exists: `{named}`");
             let hint = match keys::nearest(named, known.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
+                None if known.is_empty() => {
+                    format!(
+                        "the file has no [[{section}]] with a name; entries are made there only"
+                    )
+                }
                 None => format!("there are: {}", few(&known)),
             };
             Fault::new(code, &one.place, message).hint(hint)

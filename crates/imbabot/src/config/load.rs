@@ -190,7 +190,8 @@ fn widgets_file(walk: &mut Walk<'_>, root: &mut Table, overrides: &[layers::Over
 
 fn only_widgets(walk: &mut Walk<'_>, key: &str, place: &Place) {
     let message = format!("unknown key `{key}`: a widgets_file holds [[widget]] entries only");
-    walk.error(Fault::new(Code::UnknownKey, place, message));
+    let hint = "move it into the main file, which names the widgets_file";
+    walk.error(Fault::new(Code::UnknownKey, place, message).hint(hint));
 }
 
 fn read(walk: &mut Walk<'_>, root: &Table) -> Config {

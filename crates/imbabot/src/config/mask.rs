@@ -30,14 +30,18 @@ pub(crate) fn sounds_secret(key: &str) -> bool {
 static KEY: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"([A-Za-z0-9_-]+)["']?[\t\x20]*[=:][\t\x20]*"#).ok());
 static VALUE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    // In three quotes, in quotes, a list or a table up to its end, or bare; what is missing on the
+    // line of the key stands on the next.
     Regex::new(
-        r#"(?x) \A (?: """ (?s:.*?) (?: """ | \z ) | ''' (?s:.*?) (?: ''' | \z )
+        r#"(?x) \A (?: \r?\n \s* )? (?: """ (?s:.*?) (?: """ | \z ) | ''' (?s:.*?) (?: ''' | \z )
+           | \[ [^\]]* \]? [^\n]* | \{ [^}]* }? [^\n]*
            | " (?: [^"\\\n] | \\. )* "? | ' [^'\n]* '? | [^"'\n]+ )"#,
     )
     .ok()
 });
 static URL: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"://(?:([^/@\s"']*)@)?[^\s"'?\#]*(?:[?\#]([^\s"']*))?"#).ok());
+    // A password may hold any sign: everything up to the last "@" is hidden.
+    LazyLock::new(|| Regex::new(r#"://(?:([^\s"']*)@)?[^\s"'?\#]*(?:[?\#]([^\s"']*))?"#).ok());
 
 /// The parts of a text that are not to be shown, in ascending order.
 pub(crate) fn hidden(text: &str) -> Vec<Range<usize>> {
@@ -86,6 +90,31 @@ pub(crate) fn masked(text: &str) -> String {
     shown
 }
 
+/// A sentence about settings without the secrets that are in them.
+pub(crate) fn without_secrets(sentence: &str, settings: &serde_json::Value) -> String {
+    fn hide(sentence: &mut String, value: &serde_json::Value, secret: bool) {
+        use serde_json::Value;
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(key, value)| hide(sentence, value, secret || sounds_secret(key))),
+            Value::Array(list) => list.iter().for_each(|value| hide(sentence, value, secret)),
+            Value::String(text) if secret && !text.is_empty() => {
+                let escaped = format!("{text:?}");
+                *sentence = sentence.replace(&escaped[1..escaped.len() - 1], MASK);
+                *sentence = sentence.replace(text.as_str(), MASK);
+            }
+            Value::Number(number) if secret => {
+                *sentence = sentence.replace(&number.to_string(), MASK);
+            }
+            _ => {}
+        }
+    }
+    let mut shown = sentence.to_owned();
+    hide(&mut shown, settings, false);
+    masked(&shown)
+}
+
 /// Hides the values of keys that sound like secrets inside free settings.
 pub(crate) fn masked_json(value: &serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
@@ -123,6 +152,12 @@ mod tests {
             r#"base_url = "https://u:hunter2@api.imbachat.com""#,
             r#"base_url = "https://api.imbachat.com/?k=hunter2""#,
             r#"base_url = "https://hunter2@api.imbachat.com""#,
+            r#"base_url = "https://u:hun/ter@hunter2@api.imbachat.com""#,
+            r#"tokens = ["hunter2", "hunter2"]"#,
+            "tokens = [\n  \"hunter2\",\n  \"hunter2\",\n]",
+            r#"secret = { value = "hunter2" }"#,
+            "secret_key =\n\"hunter2\"",
+            "secret_key = \n  hunter2",
         ] {
             let shown = masked(text);
             assert!(!shown.contains("hunter2"), "{shown}");

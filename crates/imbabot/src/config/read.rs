@@ -72,7 +72,7 @@ impl Readable for bool {
             (Data::Text(text), _) if text == "true" || text == "false" => {
                 Err(Misread::wrong_type(shape, value).hint(format!("write {text} without quotes")))
             }
-            _ => Err(Misread::wrong_type(shape, value)),
+            _ => Err(Misread::wrong_type(shape, value).hint("write true or false, without quotes")),
         }
     }
     fn placeholder() -> Self {
@@ -174,7 +174,8 @@ impl Readable for Duration {
             return Err(Misread::bad(format!(
                 "{} is not a length of time: it is negative",
                 quoted(text)
-            )));
+            ))
+            .hint("write a number with a unit, as \"5s\""));
         }
         let length = parse_duration(text).map_err(|why| Misread::split(&why))?;
         if let Shape::Duration(min, max) = shape {
@@ -233,7 +234,13 @@ impl Readable for RoomKind {
             Data::Integer(number) => i64::try_from(*number)
                 .map(Self::from)
                 .map_err(|_| Misread::bad(format!("{number} is too large"))),
-            Data::Text(text) => text.parse().map_err(|why: String| Misread::bad(why)),
+            Data::Text(text) => text.parse().map_err(|why: String| {
+                let wrong = Misread::bad(why);
+                match super::keys::nearest(text, ["dialogue", "conference", "support"]) {
+                    Some(near) => wrong.hint(format!("did you mean {near:?}?")),
+                    None => wrong,
+                }
+            }),
             _ => Err(Misread::wrong_type(shape, value)),
         }
     }

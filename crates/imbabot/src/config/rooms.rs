@@ -49,7 +49,8 @@ pub(crate) fn read(walk: &mut Walk<'_>, part: &Part<'_>) -> Option<RoomSelector>
         (Some(_), Some(true)) => {
             let place = given("all").map_or(&value.place, |all| &all.place);
             let message = format!("`{}.all` goes with no other condition", inner.path);
-            walk.error(Fault::new(Code::BadSelector, place, message));
+            let hint = "drop `all`, or the other conditions";
+            walk.error(Fault::new(Code::BadSelector, place, message).hint(hint));
             return None;
         }
         (None, Some(true)) => return Some(RoomSelector::all()),

@@ -243,7 +243,8 @@ fn fits_together(walk: &mut Walk<'_>, part: &Part<'_>, schedule: &Schedule) {
         let place = part.get("jitter").map_or(&part.place, |value| &value.place);
         let called = part.called("jitter", place);
         let why = why.strip_prefix("`jitter` ").unwrap_or(&why);
-        walk.error(Fault::new(Code::BadSchedule, place, format!("{called} {why}")));
+        let fault = Fault::new(Code::BadSchedule, place, format!("{called} {why}"));
+        walk.error(fault.hint("give a shorter jitter"));
     }
 }
 
@@ -277,6 +278,9 @@ fn rule(walk: &mut Walk<'_>, part: &Part<'_>) -> Option<Rule> {
     rule
 }
 
+const CRON_HINT: &str = "the fields are minute, hour, day of month, month, day of week: \"0 9 * * MON-FRI\"; \
+                         with six, seconds stand first";
+
 fn cron(walk: &mut Walk<'_>, part: &Part<'_>) -> Option<Rule> {
     let (text, place) = walk.located::<String>(part, "cron")?;
     let parsed = walk.crons.entry(text.clone()).or_insert_with(|| text.parse()).clone();
@@ -292,9 +296,10 @@ fn cron(walk: &mut Walk<'_>, part: &Part<'_>) -> Option<Rule> {
             };
             let called = part.called("cron", &place);
             let fault = Fault::new(Code::BadCron, &place, format!("{called}: {why}"));
-            walk.error(fault.hint(
-                "the fields are minute, hour, day of month, month, day of week: \"0 9 * * MON-FRI\"",
-            ));
+            walk.error(fault.hint(match why.to_string().contains("never fire") {
+                true => "choose days that the chosen months have",
+                false => CRON_HINT,
+            }));
             None
         }
     }

@@ -31,6 +31,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         return wrong("it does not start with a whole number");
     };
     let unit = unit.trim();
+    if unit.starts_with(['.', ',']) {
+        return wrong("only whole numbers are read");
+    }
     if unit.is_empty() {
         return wrong("the unit is missing");
     }

@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
             file: file.map(|path| path.display().to_string()),
             line: None,
             column: None,
-            hint: fault.hint,
+            hint: fault.hint.or_else(|| Some(code.advice().to_owned())),
             label: None,
             severity: Severity::Error,
             excerpt: None,
@@ -164,7 +164,7 @@ impl<'a> Walk<'a> {
             file: excerpt.as_ref().map(|excerpt| excerpt.file.clone()),
             line: excerpt.as_ref().map(|excerpt| excerpt.line),
             column: excerpt.as_ref().map(|excerpt| excerpt.column),
-            hint: fault.hint,
+            hint: fault.hint.or_else(|| Some(fault.code.advice().to_owned())),
             label: fault.label,
             severity,
             also: fault.also.and_then(|(place, label)| Some((self.excerpt(&place)?, label))),
@@ -478,7 +478,7 @@ fn secret_hint(part: &Part<'_>, key: &str) -> Option<String> {
         return None;
     }
     Some(match section {
-        "store" => "name a file that holds it in url_file, or set IMBABOT_DATABASE_URL".into(),
+        "store" => "this version keeps its store in SQLite: `path` names the file".into(),
         "http" => "name a file that holds it in token_file".into(),
         _ => {
             "put it into a file of its own, `chmod 600` it and name it in secret_key_file, or set \

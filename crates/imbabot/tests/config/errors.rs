@@ -100,6 +100,8 @@ widgets = ["mian"]
        |
     13 | policy = "exactly_once"
        |          ^^^^^^^^^^^^^^
+       |
+       = help: give a value of the form, or in the range, that the message names
 
     error[IMB-C-050]: `schedule.standup.cron`: the hour field "25" cannot be read: Number out of bounds
       --> imbabot.toml:17:11
@@ -107,7 +109,7 @@ widgets = ["mian"]
     17 | cron = "0 25 * * MON-FRI"
        |           ^^
        |
-       = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"
+       = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"; with six, seconds stand first
 
     error[IMB-C-051]: `schedule.standup.timezone`: unknown time zone "Europe/Berln"
       --> imbabot.toml:18:12
@@ -139,7 +141,7 @@ widgets = ["mian"]
     26 | kind = "greter"
        |        ^^^^^^^^
        |
-       = help: did you mean "greeter"? known are greeter, quiet
+       = help: did you mean "greeter"? known are caller, greeter, quiet
 
     error[IMB-C-032]: `bot.greeter.widgets`: no [[widget]] has the name "mian"
       --> imbabot.toml:27:12
@@ -154,13 +156,30 @@ widgets = ["mian"]
 }
 
 #[test]
+fn no_problem_is_without_a_hint() {
+    for text in [
+        "a =",
+        "[poll]\nrooms = nan\n",
+        "[poll]\nusers = \"-5s\"\n",
+        "[delivery]\npolicy = \"exactly_once\"\n",
+        "[store]\nkind = \"postgres\"\n",
+        "[[bot]]\nname = \"a\"\nkind = \"greeter\"\n",
+        &schedule("cron = \"0 0 30 2 *\""),
+        &schedule("every = \"1m\"\njitter = \"1m\""),
+    ] {
+        let problems = Folder::new().load(&format!("{WIDGET}{text}")).unwrap_err();
+        assert!(problems.errors.iter().all(|e| e.hint.is_some()), "{problems}");
+        assert!(problems.errors.iter().all(|e| e.line.is_some()), "{problems}");
+    }
+    assert!(Folder::new().load_file("missing").unwrap_err().errors[0].hint.is_some());
+}
+
+#[test]
 fn an_error_is_a_json_object_with_its_place() {
     let folder = Folder::new();
     let problems = folder.load(&format!("{WIDGET}[poll]\nroms = \"5s\"\n")).unwrap_err();
     let json = folder.without_folder(&problems.errors_json().to_string());
-    insta::assert_snapshot!(json, @r#"
-    [{"code":"IMB-C-011","message":"unknown key `poll.roms`","file":"imbabot.toml","line":6,"column":1,"hint":"did you mean `rooms`?"}]
-    "#);
+    insta::assert_snapshot!(json, @r#"[{"code":"IMB-C-011","message":"unknown key `poll.roms`","file":"imbabot.toml","line":6,"column":1,"hint":"did you mean `rooms`?"}]"#);
 }
 
 #[test]
@@ -171,6 +190,8 @@ fn a_mistake_of_syntax_has_a_line_and_does_not_hide_the_others() {
       |
     6 | rooms = 5s
       |         ^^
+      |
+      = help: correct the line: texts stand in quotes, and what is opened is closed; the other lines are checked as far as they can be read
 
     error[IMB-C-013]: `delivery.rate`: "fast" is not a rate: the '/' is missing
      --> imbabot.toml:8:8
@@ -204,6 +225,8 @@ fn a_value_of_the_wrong_kind_names_the_key_and_what_was_expected() {
       |
     7 | users = "-5s"
       |         ^^^^^
+      |
+      = help: write a number with a unit, as "5s"
 
     error[IMB-C-012]: `poll.gone_after`: expected a whole number, found the text "3"
      --> imbabot.toml:8:14
@@ -218,12 +241,16 @@ fn a_value_of_the_wrong_kind_names_the_key_and_what_was_expected() {
       |
     9 | baseline = "yes"
       |            ^^^^^
+      |
+      = help: write true or false, without quotes
 
     error[IMB-C-012]: `poll.timeout`: expected a length of time such as "5s", found the number NaN
       --> imbabot.toml:10:11
        |
     10 | timeout = nan
        |           ^^^
+       |
+       = help: write the value as the message says: durations, sizes and rates are texts with a unit, numbers and `true` stand without quotes
 
     error[IMB-C-012]: `poll.max_body`: expected a size such as "32MiB", found the number 5
       --> imbabot.toml:11:12
@@ -238,8 +265,10 @@ fn a_value_of_the_wrong_kind_names_the_key_and_what_was_expected() {
        |
     13 | concurrency = -1
        |               ^^
+       |
+       = help: give a value of the form, or in the range, that the message names
 
-    error[IMB-C-013]: `delivery.max_text`: "1.5KiB" is not a size: the unit is unknown
+    error[IMB-C-013]: `delivery.max_text`: "1.5KiB" is not a size: only whole numbers are read
       --> imbabot.toml:14:12
        |
     14 | max_text = "1.5KiB"
@@ -260,12 +289,16 @@ fn a_value_of_the_wrong_kind_names_the_key_and_what_was_expected() {
        |
     16 | not_applied_statuses = [429, 200]
        |                              ^^^
+       |
+       = help: give a value of the form, or in the range, that the message names
 
     error[IMB-C-013]: `delivery.backoff`: min (2m) is longer than max (1m)
       --> imbabot.toml:17:19
        |
     17 | backoff = { min = "2m", max = "1m" }
        |                   ^^^^
+       |
+       = help: the wait grows from min to max: max is the longer one
 
     11 errors
     "#);
@@ -293,6 +326,8 @@ fn a_name_given_twice_shows_both_places() {
        |
      6 | id = "a"
        |      --- the first
+       |
+       = help: give one of the two another name; what the store remembers belongs to the name that stays
 
     1 error
     "#);
@@ -316,7 +351,7 @@ fn the_column_of_a_cron_mistake_lies_inside_the_text() {
     9 | cron = "0  9 * * MON-FRY"
       |                  ^^^^^^^
       |
-      = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"
+      = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"; with six, seconds stand first
 
     1 error
     "#);
@@ -327,7 +362,7 @@ fn the_column_of_a_cron_mistake_lies_inside_the_text() {
     9 | cron = "0 0 30 2 *"
       |             ^^
       |
-      = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"
+      = help: choose days that the chosen months have
 
     1 error
     "#);
@@ -338,7 +373,7 @@ fn the_column_of_a_cron_mistake_lies_inside_the_text() {
     9 | cron = '''0 9 * *'''
       |           ^
       |
-      = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"
+      = help: the fields are minute, hour, day of month, month, day of week: "0 9 * * MON-FRI"; with six, seconds stand first
 
     1 error
     "#);
@@ -395,6 +430,8 @@ fn jitter_is_shorter_than_the_shortest_period() {
        |
     10 | jitter = "1m"
        |          ^^^^
+       |
+       = help: give a shorter jitter
 
     1 error
     "#);
@@ -449,27 +486,35 @@ fn a_selector_is_checked_condition_by_condition() {
       |
     9 | rooms = { name = "(", kind = "confrence", ids = [1, -2] }
       |                  ^^^
+      |
+      = help: give at least one of `ids`, `name`, `kind`, `public`, or `all = true` alone; a `name` is a regular expression
 
     error[IMB-C-013]: `schedule.s.rooms.kind`: "confrence" is no kind of room: dialogue, conference, support or a number
      --> imbabot.toml:9:30
       |
     9 | rooms = { name = "(", kind = "confrence", ids = [1, -2] }
       |                              ^^^^^^^^^^^
+      |
+      = help: did you mean "conference"?
 
     error[IMB-C-013]: `schedule.s.rooms.ids`: -2 is out of range: expected 1 or more
      --> imbabot.toml:9:53
       |
     9 | rooms = { name = "(", kind = "confrence", ids = [1, -2] }
       |                                                     ^^
+      |
+      = help: give a value of the form, or in the range, that the message names
 
     3 errors
     "#);
-    insta::assert_snapshot!(rooms("{ all = true, public = true }"), @r"
+    insta::assert_snapshot!(rooms("{ all = true, public = true }"), @"
     error[IMB-C-052]: `schedule.s.rooms.all` goes with no other condition
      --> imbabot.toml:9:17
       |
     9 | rooms = { all = true, public = true }
       |                 ^^^^
+      |
+      = help: drop `all`, or the other conditions
 
     1 error
     ");
@@ -479,6 +524,8 @@ fn a_selector_is_checked_condition_by_condition() {
       |
     9 | rooms = "all"
       |         ^^^^^
+      |
+      = help: write the value as the message says: durations, sizes and rates are texts with a unit, numbers and `true` stand without quotes
 
     1 error
     "#);
@@ -502,12 +549,14 @@ fn a_template_is_checked_when_it_is_loaded_at_its_own_line() {
 
     1 error
     "#);
-    insta::assert_snapshot!(text("\"\"\"\nHello,\n{{ room.name | shout }}\n\"\"\""), @r"
+    insta::assert_snapshot!(text("\"\"\"\nHello,\n{{ room.name | shout }}\n\"\"\""), @"
     error[IMB-C-053]: `schedule.s.text`: unknown filter: filter shout is unknown
       --> imbabot.toml:11:1
        |
     11 | {{ room.name | shout }}
        | ^^^^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: the template language is that of minijinja, and the variables are those that docs/announcements.md lists
 
     1 error
     ");
@@ -517,6 +566,8 @@ fn a_template_is_checked_when_it_is_loaded_at_its_own_line() {
       |
     9 | text = "{{ room.name"
       |        ^^^^^^^^^^^^^^
+      |
+      = help: the template language is that of minijinja, and the variables are those that docs/announcements.md lists
 
     1 error
     "#);
@@ -636,19 +687,23 @@ fn a_bot_is_of_a_known_kind_and_its_settings_are_asked() {
     7 | kind = "greter"
       |        ^^^^^^^^
       |
-      = help: did you mean "greeter"? known are greeter, quiet
+      = help: did you mean "greeter"? known are caller, greeter, quiet
 
     error[IMB-C-061]: `bot.b.settings`: unknown field `greting`, expected `greeting`
       --> imbabot.toml:11:14
        |
     11 | settings = { greting = "x" }
        |              ^^^^^^^
+       |
+       = help: change the settings as the bot says
 
     error[IMB-C-061]: `bot.c.settings`: missing field `greeting`
       --> imbabot.toml:12:1
        |
     12 | [[bot]]
        | ^^^^^^^
+       |
+       = help: change the settings as the bot says
 
     3 errors
     "#);
@@ -677,6 +732,8 @@ fn only_one_kind_of_store_is_there() {
       |
     6 | kind = "postgres"
       |        ^^^^^^^^^^
+      |
+      = help: use `kind = "sqlite"`
 
     1 error
     "#);
@@ -752,21 +809,25 @@ fn a_file_that_is_none_is_named() {
         .iter()
         .map(|name| folder.shown(&folder.load_file(name).unwrap_err()))
         .collect();
-    insta::assert_snapshot!(shown, @r"
+    insta::assert_snapshot!(shown, @"
     error[IMB-C-001]: the configuration missing.toml does not exist
     --> missing.toml
+     = help: create the file, or correct the path; relative paths start at the folder of the file that names them
 
     1 error
     error[IMB-C-002]: the configuration dir is a directory
     --> dir
+     = help: give a file that the user imbabot runs as can read
 
     1 error
     error[IMB-C-003]: the configuration latin is not UTF-8: the first wrong byte is in line 1
     --> latin
+     = help: save the file as UTF-8
 
     1 error
     error[IMB-C-004]: the configuration huge is larger than 16 MiB
     --> huge
+     = help: check that it is the right file: none has more than 16 MiB
 
     1 error
     ");
@@ -788,6 +849,8 @@ fn a_level_of_the_log_is_a_level() {
       |
     7 | format = "xml"
       |          ^^^^^
+      |
+      = help: give a value of the form, or in the range, that the message names
 
     2 errors
     "#);
@@ -809,6 +872,8 @@ fn a_past_time_is_a_note() {
       |
     9 | at = "2020-01-01T00:00:00"
       |      ^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: remove the schedule, or give it another time
     "#);
     assert!(loaded.past(imbabot_core::Timestamp::EPOCH).is_empty());
 }

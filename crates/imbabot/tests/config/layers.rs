@@ -72,21 +72,21 @@ fn a_variable_that_sets_nothing_is_an_error_and_its_value_is_not_shown() {
     let shown = folder.errors(WIDGET);
     assert!(!shown.contains("hunter2"));
     insta::assert_snapshot!(shown, @r#"
-    error[IMB-C-020]: the environment variable IMBABOT__LOG sets no key that exists: `log`
+    error[IMB-C-020]: the environment variable IMBABOT__LOG ends before the name of a key of `log`
      |
-     = help: known there are allow_group_readable, bot, delivery, http, limits, log, poll, schedule, store, widget, widgets_file
+     = help: known there are format, level
 
     error[IMB-C-020]: the environment variable IMBABOT__POLL__ROMS sets no key that exists: `roms`
      |
      = help: did you mean `rooms`?
 
-    error[IMB-C-020]: the environment variable IMBABOT__POL__ROOMS sets no key that exists: `rooms`
+    error[IMB-C-020]: the environment variable IMBABOT__POL__ROOMS sets no key that exists: `pol`
      |
      = help: did you mean `poll`?
 
     error[IMB-C-020]: the environment variable IMBABOT__SCHEDULE__X__ENABLED names no [[schedule]] that exists: `x`
      |
-     = help: there are: none
+     = help: the file has no [[schedule]] with a name; entries are made there only
 
     error[IMB-C-040]: the environment variable IMBABOT__WIDGET__MAIN__SECRET_KEY would give a secret, which is not read from there
      |
@@ -106,6 +106,15 @@ fn a_variable_that_sets_nothing_is_an_error_and_its_value_is_not_shown() {
 
     8 errors
     "#);
+}
+
+#[test]
+fn a_variable_does_not_cover_up_a_section_of_the_wrong_kind() {
+    let folder = Folder::new()
+        .variable("IMBABOT__POLL__USERS", "7s")
+        .variable("IMBABOT__DELIVERY__BACKOFF__MIN", "1s");
+    let text = format!("{WIDGET}[[poll]]\nrooms = \"2s\"\n[delivery]\nbackoff = \"1s\"\n");
+    assert_eq!(folder.codes(&text), ["IMB-C-012 5:1", "IMB-C-012 8:11"]);
 }
 
 #[test]
@@ -146,6 +155,8 @@ fn a_widgets_file_holds_widgets_only() {
       |
     1 | [poll]
       |  ^^^^
+      |
+      = help: move it into the main file, which names the widgets_file
 
     error[IMB-C-014]: `widget.b.id` is missing
      --> w.toml:3:1
@@ -180,6 +191,8 @@ fn a_widgets_file_holds_widgets_only() {
       |
     1 | widgets_file = "none.toml"
       |                ^^^^^^^^^^^
+      |
+      = help: create the file, or correct the path; relative paths start at the folder of the file that names them
 
     1 error
     "#);

@@ -97,6 +97,9 @@ fn a_secret_in_the_file_is_an_error_that_does_not_repeat_it() {
         "password = \"hunter2\"",
         "secert_key = \"hunter2\"",
         "secret_key = \"\"\"\nhunter2\n\"\"\"",
+        "secret_key =\n\"hunter2\"",
+        "secret_key = [\"hunter2\"]",
+        "secret_key = { main = \"hunter2\" }",
     ] {
         let problems = Folder::new().load(&format!("{WIDGET}{line}\n")).unwrap_err();
         for shown in [problems.render(true), problems.to_string(), format!("{problems:?}")] {
@@ -162,6 +165,21 @@ fn a_secret_for_nobody_is_a_warning() {
      |
      = help: the last part of the variable is a widget's name in upper case
     ");
+}
+
+#[test]
+fn a_bot_that_refuses_its_settings_does_not_repeat_the_secrets_in_them() {
+    let with = |settings: &str| {
+        let bot = format!("[[bot]]\nname = \"a\"\nkind = \"caller\"\nsettings = {settings}\n");
+        Folder::new().errors(&format!("{WIDGET}{bot}"))
+    };
+    for settings in
+        ["{ api_token = \"hunter2\" }", "{ api_token = 12344321 }", "{ tokens = [\"hunter2\"] }"]
+    {
+        let shown = with(settings);
+        assert!(shown.contains("IMB-C-061") && shown.contains("***"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("12344321"), "{shown}");
+    }
 }
 
 #[test]

@@ -97,5 +97,7 @@ pub(crate) fn kinds() -> Kinds<'static> {
     let check = |settings: &serde_json::Value| {
         serde_json::from_value::<Greeter>(settings.clone()).map(|_| ()).map_err(|e| e.to_string())
     };
-    Kinds::new().with("greeter", check).with("quiet", |_| Ok(()))
+    // One that says what it was given.
+    let caller = |settings: &serde_json::Value| Err(format!("cannot use {settings}"));
+    Kinds::new().with("greeter", check).with("quiet", |_| Ok(())).with("caller", caller)
 }
