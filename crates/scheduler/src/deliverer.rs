@@ -92,7 +92,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             .idle
             .deliverer
             .store(attempts.is_empty() && next.is_none_or(|due| due > soon), Ordering::Release);
-        let due = next.unwrap_or(now + shared.look()).min(sweep_at);
+        // Nothing is swept any more while stopping: an instant that is past would never let go.
+        let look = now + shared.look();
+        let due = if stopping { look } else { next.unwrap_or(look).min(sweep_at) };
         tokio::select! {
             biased;
             Some((widget, end)) = attempts.next(), if !attempts.is_empty() => {

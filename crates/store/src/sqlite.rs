@@ -10,6 +10,8 @@ mod lifecycle;
 mod link;
 mod operations;
 mod outbox;
+#[cfg(test)]
+mod plans;
 mod role;
 mod schedules;
 mod schema;

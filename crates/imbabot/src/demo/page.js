@@ -70,8 +70,9 @@ function heard(message) {
 
 async function load() {
   const state = await (await fetch("control/state")).json();
+  for (const room of state.rooms) rooms.set(room.id, room);
+  showRooms();
   await Promise.all(state.rooms.map(async (room) => {
-    rooms.set(room.id, room);
     if (!room.message_count) return;
     const body = await (await fetch(`control/rooms/${room.id}/messages`)).json();
     messages.set(room.id, Array.isArray(body) ? body : body.messages);
@@ -128,6 +129,8 @@ on("room_opened", (room) => { rooms.set(room.id, room); showRooms(); if (room.id
 on("room_changed", (room) => { rooms.set(room.id, room); showRooms(); if (room.id === chosen) showMessages(); });
 on("message", heard);
 on("lagged", load);
+// Again whenever the stream was interrupted: what happened meanwhile is not told twice.
 stream.addEventListener("open", load);
+load();
 status();
 setInterval(status, 1000);

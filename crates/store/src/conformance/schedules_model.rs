@@ -23,19 +23,45 @@ const DAY: i64 = 86_400;
 #[derive(Debug, Clone)]
 enum Op {
     /// Which schedules there are, and by which definition.
-    Adopt { definitions: [Option<u8>; 3] },
+    Adopt {
+        definitions: [Option<u8>; 3],
+    },
     /// The instants up to now: one fires for so many rooms, some were missed before it.
-    Step { key: usize, rooms: usize, missed: u8, stale: bool },
+    Step {
+        key: usize,
+        rooms: usize,
+        missed: u8,
+        stale: bool,
+    },
     /// An occurrence that was recorded before, again.
-    Again { which: usize },
-    Trigger { key: usize, rooms: usize },
-    Expand { size: usize, skip_overlap: bool, gone: usize, repeat: bool },
-    Deliver { count: usize },
-    Pause { key: usize, paused: bool },
+    Again {
+        which: usize,
+    },
+    Trigger {
+        key: usize,
+        rooms: usize,
+    },
+    Expand {
+        size: usize,
+        skip_overlap: bool,
+        gone: usize,
+        repeat: bool,
+    },
+    Deliver {
+        count: usize,
+    },
+    Pause {
+        key: usize,
+        paused: bool,
+    },
     Kill,
-    Wait { seconds: u16 },
+    Wait {
+        seconds: u16,
+    },
     /// The clock is set back.
-    Back { days: u8 },
+    Back {
+        days: u8,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -122,7 +148,9 @@ impl Model {
     fn apply(&mut self, op: &Op) {
         match op {
             Op::Adopt { definitions } => self.adopt(definitions),
-            Op::Step { key, rooms, missed, stale } => self.step(KEYS[*key], *rooms, *missed, *stale),
+            Op::Step { key, rooms, missed, stale } => {
+                self.step(KEYS[*key], *rooms, *missed, *stale)
+            }
             Op::Again { which } => {
                 if !self.made.is_empty() {
                     let (key, again) = self.made[which % self.made.len()].clone();
@@ -200,7 +228,9 @@ impl Model {
             schedules.get(key).is_none_or(|schedule| !schedule.present)
         };
         for occurrence in self.occurrences.values_mut() {
-            if gone(&occurrence.key, &self.schedules) && occurrence.position < occurrence.rooms.len() {
+            if gone(&occurrence.key, &self.schedules)
+                && occurrence.position < occurrence.rooms.len()
+            {
                 occurrence.deliveries -= (occurrence.rooms.len() - occurrence.position) as u64;
                 occurrence.position = occurrence.rooms.len();
                 occurrence.cut = true;

@@ -298,3 +298,82 @@ pub(super) fn configure(connection: &Connection) -> Result<()> {
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_and_is_not_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let connection = Connection::open(&path).unwrap();
+        configure(&connection).unwrap();
+        connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").unwrap();
+        let link = Link::threads(connection, &path).unwrap();
+        let insert = |bytes: i64| {
+            block_on(link.write(move |tx| {
+                tx.execute("REPLACE INTO t VALUES (zeroblob(?1))", [bytes])?;
+                Ok(())
+            }))
+        };
+        insert(10).unwrap();
+        for _ in 0..3 {
+            let error = insert(1_000_000).unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::Full, "{error}");
+            assert!(error.is_retryable());
+        }
+        insert(10).unwrap();
+        let rows = |tx: &Connection| {
+            Ok(tx.query_row("VALUES ((SELECT count(*) FROM t))", [], |r| r.get(0))?)
+        };
+        assert_eq!(block_on(link.read::<i64>(rows)).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_write_that_fails_takes_back_its_own_changes_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let connection = Connection::open(&path).unwrap();
+        configure(&connection).unwrap();
+        connection.execute_batch("CREATE TABLE t (a UNIQUE)").unwrap();
+        let link = Link::threads(connection, &path).unwrap();
+        // All are queued before the first is waited for, so that they share commits.
+        let verbs = (0..20_i64).map(|n| {
+            link.write(move |tx| {
+                tx.execute("REPLACE INTO t VALUES (?1)", [n])?;
+                match n % 2 {
+                    0 => Ok(()),
+                    _ => Err(Error::new(ErrorKind::Retryable, "no")),
+                }
+            })
+        });
+        let results = block_on(futures_of(verbs.collect()));
+        assert!(results.iter().enumerate().all(|(n, result)| result.is_ok() == (n % 2 == 0)));
+        let sum = |tx: &Connection| {
+            Ok(tx.query_row("VALUES ((SELECT sum(a) FROM t))", [], |r| r.get(0))?)
+        };
+        assert_eq!(block_on(link.read::<i64>(sum)).unwrap(), 90);
+    }
+
+    /// Looks at all before it waits for the first.
+    async fn futures_of<T>(verbs: Vec<impl Future<Output = T>>) -> Vec<T> {
+        let mut verbs: Vec<_> = verbs.into_iter().map(|verb| (Box::pin(verb), None)).collect();
+        std::future::poll_fn(|context| {
+            let mut waits = false;
+            for (verb, answer) in &mut verbs {
+                if answer.is_none() {
+                    match verb.as_mut().poll(context) {
+                        std::task::Poll::Ready(value) => *answer = Some(value),
+                        std::task::Poll::Pending => waits = true,
+                    }
+                }
+            }
+            if waits { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+        verbs.into_iter().filter_map(|(_, answer)| answer).collect()
+    }
+}

@@ -19,7 +19,7 @@ fn all() -> Vec<Planned> {
     drop(SqliteStore::open(&path, Role::Daemon, Bodies::Full).unwrap());
     let db = rusqlite::Connection::open(&path).unwrap();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sqlite");
-    let statement = Regex::new(r#""((?:SELECT|UPDATE|DELETE|INSERT|\{RECORD\})[^"]*)""#).unwrap();
+    let statement = Regex::new(r#""((?:SELECT|UPDATE|DELETE|INSERT|\{RECORD\})\s[^"]*)""#).unwrap();
     let constant = Regex::new(r#"const (\w+): &str = "([^"]*)""#).unwrap();
     let joined = Regex::new(r"\\\n\s*").unwrap();
     let mut texts = Vec::new();
@@ -27,6 +27,10 @@ fn all() -> Vec<Planned> {
         let entry = entry.unwrap();
         let text = std::fs::read_to_string(entry.path()).unwrap();
         let name = entry.file_name().into_string().unwrap();
+        if name == "plans.rs" {
+            // That one talks about statements, it has none.
+            continue;
+        }
         texts.push((name, joined.replace_all(&text, "").into_owned()));
     }
     texts.sort();
