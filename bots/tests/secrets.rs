@@ -220,7 +220,6 @@ fn the_key_is_nowhere_when_it_is_misplaced() {
     for (change, mode) in [
         (format!("secret_key = \"{literal}\"\n"), 0o600),
         (format!("secret = \"{literal}\"\n"), 0o600),
-        (format!("secret_key_file = \"{literal}\"\n"), 0o600),
         (format!("base_url = \"http://627:{literal}@127.0.0.1:9\"\n"), 0o600),
         ("secret_key_file = \"secret_key\"\n".to_owned(), 0o644),
     ] {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use imbabot_store::{DeliveryState, Line};
 use serde_json::json;
 use support::{
-    Chat, Daemon, Home, PROGRAM, SECRET, Signal, assert_holds, end_of, holds_for, wait_for,
+    Chat, Daemon, Home, PROGRAM, Rng, SECRET, Signal, assert_holds, end_of, holds_for, wait_for,
     wait_until,
 };
 
@@ -71,6 +71,28 @@ fn sigterm_finishes_what_is_in_flight_and_claims_nothing_more() {
     wait_until("the next run sends the rest", || chat.texts(room).len() == 2);
     daemon.stop();
     assert_holds(&home.check(&chat).quiescent());
+}
+
+#[test]
+fn a_stop_at_any_moment_after_the_start_ends_within_moments() {
+    let chat = Chat::open();
+    let room = chat.open_room("Team 1").to_string();
+    let mut rng = Rng::new();
+    for _ in 0..25 {
+        let home = Home::at(&chat, GREETER);
+        chat.server_down(true);
+        for n in 0..3 {
+            let text = format!("{n}");
+            home.imbabot(&["send", "--room", &room, &text]);
+        }
+        chat.server_down(false);
+        let daemon = home.start();
+        wait_until("it answers", || daemon.http().get("/livez").is_some());
+        std::thread::sleep(rng.millis(0, 40));
+        let begun = Instant::now();
+        daemon.stop();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(simulator: Simulator) -> 
     let page = Router::new()
         .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("page.html")) }))
         .route("/page.css", get(|| async { file("text/css", include_str!("page.css")) }))
+        .route("/favicon.ico", get(|| async { axum::http::StatusCode::NO_CONTENT }))
         .route("/page.js", get(|| async { file("text/javascript", include_str!("page.js")) }));
     page.merge(control_router(simulator).with_state(()))
 }

@@ -219,12 +219,12 @@ fn key_of(number: u8) -> String {
 
 /// What a key stands for never changes, so that keys come back with the same contents.
 fn contents(number: u8) -> NewDelivery {
-    let policy = if number % 2 == 0 { Policy::AtMostOnce } else { Policy::AtLeastOnce };
+    let policy = if number.is_multiple_of(2) { Policy::AtMostOnce } else { Policy::AtLeastOnce };
     NewDelivery {
         widget: widget(WIDGETS[usize::from(number % 5 == 4)]),
         room: RoomId(u64::from(number % 3)),
         sender: u64::from(number % 4 / 3).into(),
-        bot: (number % 3 == 0).then(|| bot("b")),
+        bot: number.is_multiple_of(3).then(|| bot("b")),
         policy,
         ..message(&key_of(number))
     }
@@ -561,7 +561,7 @@ impl Model {
         let unsure = row.ambiguous() > 0 || row.state == Unknown;
         match row.state {
             Dead | Unknown if unsure && !accept => {
-                assert_eq!(verdict, RetryVerdict::NeedsAcceptance)
+                assert_eq!(verdict, RetryVerdict::NeedsAcceptance);
             }
             Dead | Unknown => {
                 assert_eq!(verdict, RetryVerdict::Queued);
@@ -618,14 +618,14 @@ impl Model {
             self.ledger = line.seq;
             if let Line::Delivery(record) = line.line {
                 let from = self.told.get(&record.id).map(|told| told.state);
-                let along = match (from, record.state) {
-                    (None, Queued | Dead) => true,
-                    (Some(Queued), Sending | Dead) => true,
-                    (Some(Sending), Queued | Delivered | Unknown | Dead) => true,
-                    (Some(Unknown), Queued | Delivered | Dead) => true,
-                    (Some(Dead), Queued) => true,
-                    _ => false,
-                };
+                let along = matches!(
+                    (from, record.state),
+                    (None, Queued | Dead)
+                        | (Some(Queued), Sending | Dead)
+                        | (Some(Sending), Queued | Delivered | Unknown | Dead)
+                        | (Some(Unknown), Queued | Delivered | Dead)
+                        | (Some(Dead), Queued)
+                );
                 assert!(along, "{from:?} -> {record:?}");
                 self.told.insert(record.id, *record);
             }

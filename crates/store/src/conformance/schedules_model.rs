@@ -149,7 +149,7 @@ impl Model {
         match op {
             Op::Adopt { definitions } => self.adopt(definitions),
             Op::Step { key, rooms, missed, stale } => {
-                self.step(KEYS[*key], *rooms, *missed, *stale)
+                self.step(KEYS[*key], *rooms, *missed, *stale);
             }
             Op::Again { which } => {
                 if !self.made.is_empty() {
@@ -356,7 +356,7 @@ impl Model {
         for claimed in run(self.bench.store.claim(request)).deliveries {
             self.messages += 1;
             // Some stay on their way until the next kill.
-            if self.messages % 4 != 0 {
+            if !self.messages.is_multiple_of(4) {
                 self.bench.settle(self.now, &claimed, delivered(self.messages));
             }
         }
