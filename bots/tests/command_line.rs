@@ -256,7 +256,7 @@ fn send_with_a_wrong_secret_says_so_and_keeps_the_message() {
 #[test]
 fn send_to_a_server_that_is_down_is_not_finished() {
     let (chat, home, room, id) = one_room("");
-    chat.server_down(true);
+    chat.down(true);
     let sent = send(&home, &id, &["--wait", "1s", "patient"]).expect(12).json();
     assert_eq!(sent["state"], "queued");
     // Without --wait, durable is all that is asked for.
@@ -264,7 +264,7 @@ fn send_to_a_server_that_is_down_is_not_finished() {
     let other = chat.open_room("Team 2");
     let unwaited = send(&home, &other.to_string(), &["elsewhere"]).expect(0).json();
     assert_eq!(unwaited["state"], "queued");
-    chat.server_down(false);
+    chat.down(false);
     let daemon = home.ready();
     wait_until("both, in order", || chat.texts(room) == ["patient", "behind it"]);
     wait_until("the third too", || chat.texts(other) == ["elsewhere"]);
@@ -416,9 +416,9 @@ fn rooms_are_listed_with_the_shape_and_the_filters_of_the_contract() {
 
     let told = home.imbabot(&["rooms"]).expect(0).stdout;
     assert!(!told.contains('\u{1b}') && told.contains("Team 1"), "{told}");
-    chat.server_down(true);
+    chat.down(true);
     home.imbabot(&["rooms"]).expect(69);
-    chat.server_down(false);
+    chat.down(false);
     home.secret("not-the-secret");
     home.imbabot(&["rooms"]).expect(77);
     home.imbabot(&["users"]).expect(77);
@@ -553,7 +553,7 @@ fn what_is_unknown_is_retried_only_with_open_eyes_or_resolved() {
 fn deliveries_are_listed_filtered_and_cancelled() {
     let (chat, home, room, id) = one_room("");
     send(&home, &id, &["--wait", "10s", "first"]).expect(0);
-    chat.server_down(true);
+    chat.down(true);
     let mut waiting = Vec::new();
     for (room, text) in [("1", "second"), ("2", "third"), ("3", "fourth")] {
         let sent = send(&home, room, &[text]).expect(0).json();
@@ -601,7 +601,7 @@ fn deliveries_are_listed_filtered_and_cancelled() {
     assert_eq!(retried["state"], "queued");
     home.imbabot(&["deliveries", "cancel", "--state", "queued"]).expect(0);
 
-    chat.server_down(false);
+    chat.down(false);
     let daemon = home.ready();
     send(&home, &id, &["--wait", "10s", "last"]).expect(0);
     daemon.stop();

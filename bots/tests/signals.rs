@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use imbabot_store::{DeliveryState, Line};
 use serde_json::json;
 use support::{
-    Chat, Daemon, Home, PROGRAM, Rng, SECRET, Signal, assert_holds, end_of, holds_for, wait_for,
-    wait_until,
+    Chat, Daemon, Home, Rng, SECRET, Signal, assert_holds, end_of, holds_for, path_of_program,
+    wait_for, wait_until,
 };
 
 const GREETER: &str = r#"
@@ -80,12 +80,12 @@ fn a_stop_at_any_moment_after_the_start_ends_within_moments() {
     let mut rng = Rng::new();
     for _ in 0..25 {
         let home = Home::at(&chat, GREETER);
-        chat.server_down(true);
+        chat.down(true);
         for n in 0..3 {
             let text = format!("{n}");
             home.imbabot(&["send", "--room", &room, &text]);
         }
-        chat.server_down(false);
+        chat.down(false);
         let daemon = home.start();
         wait_until("it answers", || daemon.http().get("/livez").is_some());
         std::thread::sleep(rng.millis(0, 40));
@@ -260,12 +260,12 @@ fn an_outage_shows_within_seconds_and_ends_by_itself() {
     let room = chat.open_room("Team 1");
     let home = Home::at(&chat, "");
     let daemon = home.ready();
-    chat.server_down(true);
+    chat.down(true);
     let begun = Instant::now();
     daemon.wait_reason("api_unreachable");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     home.imbabot(&["send", "--room", &room.to_string(), "patient"]).expect(0);
-    chat.server_down(false);
+    chat.down(false);
     wait_until("delivered", || chat.texts(room) == ["patient"]);
     daemon.wait_ready();
     daemon.stop();
@@ -278,13 +278,8 @@ fn every_file_of_the_store_is_private_whatever_the_umask() {
     for umask in ["000", "077", "277"] {
         let home = Home::at(&chat, "");
         let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            &format!("umask {umask}; exec \"$0\" \"$@\""),
-            PROGRAM,
-            "run",
-            "--config",
-        ]);
+        shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+        shell.arg(path_of_program()).args(["run", "--config"]);
         shell.arg(home.path("imbabot.toml"));
         let daemon = Daemon::spawn(shell, &home);
         daemon.wait_ready();

@@ -28,8 +28,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The secret of the simulated widget.
 pub(crate) const SECRET: &str = "simulator-secret";
 
-/// The program under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_imbabot");
+/// The program under test; `IMBABOT_TEST_PROGRAM` names another build of it.
+pub(crate) fn path_of_program() -> PathBuf {
+    let other = std::env::var_os("IMBABOT_TEST_PROGRAM");
+    other.map_or_else(|| env!("CARGO_BIN_EXE_imbabot").into(), PathBuf::from)
+}
 
 /// Microseconds since 1970.
 pub(crate) fn now_micros() -> i64 {
@@ -90,6 +93,13 @@ impl Chat {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Takes the server down, or up again, and waits until a client sees it.
+    pub(crate) fn down(&self, down: bool) {
+        self.simulator.server_down(down);
+        let address: SocketAddr = self.url.strip_prefix("http://").unwrap().parse().unwrap();
+        wait_until("the port follows", || TcpStream::connect(address).is_err() == down);
     }
 
     /// The texts in a room, in order.
@@ -268,7 +278,7 @@ pub(crate) fn assert_holds(check: &Check) {
 
 /// The program, without anything in its environment that is meant for it.
 pub(crate) fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(path_of_program());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("IMBABOT") {
             command.env_remove(name);
@@ -526,6 +536,6 @@ impl Rng {
 
     /// True once in so many times.
     pub(crate) fn once_in(&mut self, times: u64) -> bool {
-        self.next() % times == 0
+        self.next().is_multiple_of(times)
     }
 }

@@ -1,6 +1,8 @@
 //! The store in a file: what any backend has to do, in the daemon's role and beside a daemon, and
 //! what only a file can do: permissions, locks, damage, kills.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test suite")]
+
 use std::cell::RefCell;
 use std::fs;
 use std::future::Future;

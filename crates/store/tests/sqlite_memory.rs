@@ -1,5 +1,7 @@
 //! The store in memory has to do what any backend has to do.
 
+#![allow(clippy::unwrap_used, reason = "this is a test suite")]
+
 use std::sync::Arc;
 
 use imbabot_store::conformance::Backend;

@@ -131,7 +131,7 @@ impl Workload {
         let key = format!("m{}", self.turn % 3);
         let seen = block_on(self.store.remembered(&bot(), &widget(), &key)).unwrap();
         let based_on = Some(seen.map_or(Seen::Absent, |(_, version)| Seen::Version(version)));
-        let value = (self.turn % 5 != 0).then(|| self.turn.into());
+        let value = (!self.turn.is_multiple_of(5)).then(|| self.turn.into());
         let send = |n: u64| NewDelivery {
             key: format!("k{}", self.turn * 10 + n),
             widget: widget(),
