@@ -278,9 +278,13 @@ fn storm(cycles: u32) {
         let record = deliveries.iter().find(|d| d.id == *id).unwrap();
         assert_eq!(record.key, format!("cli/k{key}"));
     }
-    let fired = ledger.iter().filter(
-        |line| matches!(&line.line, Line::Occurrence(o) if o.outcome == OccurrenceOutcome::Fired),
-    );
+    let fired: BTreeSet<&str> = ledger
+        .iter()
+        .filter_map(|line| match &line.line {
+            Line::Occurrence(o) if o.outcome == OccurrenceOutcome::Fired => Some(o.id.as_str()),
+            _ => None,
+        })
+        .collect();
     let unknown = deliveries.iter().filter(|d| d.state == DeliveryState::Unknown).count();
     let doubled = deliveries.iter().filter(|d| d.possible_duplicate).count();
     println!(
@@ -289,7 +293,7 @@ fn storm(cycles: u32) {
         storm.opened.len(),
         storm.accepted.len(),
         storm.sent,
-        fired.count(),
+        fired.len(),
         deliveries.len(),
         storm.chat.log().len(),
         ledger.len(),

@@ -93,7 +93,7 @@ impl From<imbabot_store::Error> for Failure {
         use imbabot_store::ErrorKind;
         let exit = match error.kind() {
             ErrorKind::Held { .. } => Exit::Held,
-            ErrorKind::Newer => Exit::Config,
+            ErrorKind::Newer | ErrorKind::OtherWidget => Exit::Config,
             _ => Exit::Store,
         };
         let failure = Self::new(exit, error.code(), error.to_string());
@@ -102,6 +102,9 @@ impl From<imbabot_store::Error> for Failure {
             ErrorKind::Corrupt => failure.hint(
                 "nothing was changed. Stop the daemon, keep the file and its -wal for \
                  inspection, and put a backup in its place",
+            ),
+            ErrorKind::OtherWidget => failure.hint(
+                "give the new widget another `name`, or another store; the old id would also do",
             ),
             _ => failure,
         }

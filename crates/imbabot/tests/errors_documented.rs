@@ -1,5 +1,7 @@
 //! A code that a person can meet stands in docs/errors.md.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -48,6 +48,7 @@ pub struct Breaker {
     cautious: bool,
     credentials: Option<Timestamp>,
     redirect: Option<(Timestamp, String)>,
+    redirected_message: bool,
     failed_polls: u32,
     unreachable_since: Option<Timestamp>,
 }
@@ -113,6 +114,7 @@ impl Breaker {
                 self.failures = 0;
                 self.unreachable_since = None;
                 if let Advice::Redirect { origin } = advice {
+                    self.redirected_message |= self.redirect.is_none();
                     self.redirect.get_or_insert((now, origin.clone()));
                 }
             }
@@ -142,14 +144,24 @@ impl Breaker {
     }
 
     /// A list call brought a good list: everything opens, an outage cautiously.
-    pub fn poll_succeeded(&mut self) {
+    ///
+    /// A redirect that a message met while lists are answered says nothing about lists: it is
+    /// tried again once in [`PROBE`].
+    pub fn poll_succeeded(&mut self, now: Timestamp) {
         if self.outage.take().is_some() {
             self.cautious = true;
         }
         self.failures = 0;
         self.failed_polls = 0;
         self.credentials = None;
-        self.redirect = None;
+        if self
+            .redirect
+            .as_ref()
+            .is_some_and(|(at, _)| !self.redirected_message || now.since(*at) >= PROBE)
+        {
+            self.redirect = None;
+            self.redirected_message = false;
+        }
         self.unreachable_since = None;
     }
 
@@ -213,11 +225,11 @@ mod tests {
     fn a_good_poll_lets_one_request_through_until_one_is_delivered() {
         let mut breaker = Breaker::default();
         (0..3).for_each(|_| doubt(&mut breaker));
-        breaker.poll_succeeded();
+        breaker.poll_succeeded(T);
         assert_eq!(breaker.slots(8), 1);
         doubt(&mut breaker);
         assert_eq!(breaker.slots(8), 0);
-        breaker.poll_succeeded();
+        breaker.poll_succeeded(T);
         breaker.attempt(T, Class::Delivered, &Advice::None);
         assert_eq!(breaker.slots(8), 8);
     }
@@ -241,7 +253,7 @@ mod tests {
             assert!(breaker.poll_distance(Duration::from_secs(5)) <= Duration::from_secs(12));
         }
         assert_eq!(breaker.poll_distance(Duration::from_secs(300)), Duration::from_secs(12));
-        breaker.poll_succeeded();
+        breaker.poll_succeeded(T);
         assert_eq!(breaker.poll_distance(Duration::from_secs(300)), Duration::from_secs(300));
     }
 }

@@ -35,6 +35,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const SETTLE_TRIES: u32 = 30;
 
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
+    // After a panic of this task nobody hears the answers to what it had sent.
+    let settle = shared.settings.load().delivery.settle;
+    if let Err(error) = shared.store.give_up_sending(shared.clock.now(), settle).await {
+        shared.store_failed("give_up_sending", error).await?;
+    }
     let mut in_flight: HashMap<WidgetName, usize> = HashMap::new();
     let mut attempts = FuturesUnordered::new();
     let mut sweep_at = Timestamp::MIN;

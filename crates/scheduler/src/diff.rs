@@ -89,8 +89,27 @@ pub struct Index {
     deleted: HashMap<u64, u64>,
     /// Listed ids that the last lists did not have, and how many lists that were.
     missing: BTreeMap<u64, u32>,
-    /// A mass change that is not believed yet: what it says, and how often it was said in a row.
-    suspicion: Option<(u64, u32)>,
+    /// A mass change that is not believed yet.
+    suspicion: Option<Suspicion>,
+}
+
+/// What a first list claimed, and how many in a row said at least as much.
+#[derive(Debug)]
+struct Suspicion {
+    appeared: Vec<u64>,
+    missing: Vec<u64>,
+    said: u32,
+}
+
+impl Suspicion {
+    /// Whether a later list still says all of it. It may say more: life goes on meanwhile.
+    fn is_confirmed_by(&self, delta: &Delta, missing: &[u64]) -> bool {
+        let has = |id: &u64| {
+            delta.appeared.binary_search(id).is_ok() || delta.returned.binary_search(id).is_ok()
+        };
+        self.appeared.iter().all(has)
+            && self.missing.iter().all(|id| missing.binary_search(id).is_ok())
+    }
 }
 
 /// A list as it arrives.
@@ -152,6 +171,8 @@ pub enum Verdict {
         appeared: usize,
         /// How many are missing.
         missing: usize,
+        /// How many lists in a row have said so.
+        said: u32,
     },
 }
 
@@ -242,14 +263,19 @@ impl Index {
         // Only what is newly missing or new can be a mass: what was believed before is settled.
         let mass = |count: usize| count >= trust.mass && count * 2 > self.listed.len();
         if mass(appeared) || mass(vanished) {
-            let claim = fingerprint(&delta, &missing);
-            let said = match self.suspicion {
-                Some((before, said)) if before == claim => said + 1,
-                _ => 1,
+            let said = match &mut self.suspicion {
+                Some(before) if before.is_confirmed_by(&delta, &missing) => {
+                    before.said += 1;
+                    before.said
+                }
+                other => {
+                    let appeared = [&delta.appeared[..], &delta.returned].concat();
+                    *other = Some(Suspicion { appeared, missing: missing.clone(), said: 1 });
+                    1
+                }
             };
-            self.suspicion = Some((claim, said));
             if said < trust.agreeing {
-                return Verdict::Held { appeared, missing: vanished };
+                return Verdict::Held { appeared, missing: vanished, said };
             }
             // Ten lists agree: what is missing has been missing for long enough.
             delta.gone = missing;
@@ -305,15 +331,6 @@ impl Index {
 /// Positions are kept in 32 bits: a list of four thousand million rooms is no list of a chat.
 fn position(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
-}
-
-fn fingerprint(delta: &Delta, missing: &[u64]) -> u64 {
-    let mut bytes = Vec::new();
-    for part in [&delta.appeared[..], &delta.returned, missing] {
-        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        part.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
-    }
-    XxHash3_64::oneshot(&bytes)
 }
 
 impl<T: Item> Observation<'_, T> {
@@ -610,6 +627,19 @@ mod tests {
         }
         assert_eq!(delta(&mut index, &many[..10]).gone.len(), 90);
         assert_eq!(delta(&mut index, &many[..10]), Delta::default());
+    }
+
+    #[test]
+    fn a_site_on_which_life_goes_on_is_believed_all_the_same() {
+        let mut index = Index::default();
+        let room = |id| row(id, "room");
+        poll(&mut index, &(1..=9).map(room).collect::<Vec<_>>());
+        for more in 0..9 {
+            let rows: Vec<_> = (1..=40 + more).map(room).collect();
+            assert!(matches!(poll(&mut index, &rows).0, Verdict::Held { .. }), "{more}");
+        }
+        let rows: Vec<_> = (1..=49).map(room).collect();
+        assert_eq!(delta(&mut index, &rows).appeared.len(), 40);
     }
 
     #[test]

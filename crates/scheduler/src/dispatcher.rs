@@ -25,10 +25,19 @@ use crate::settings::{BotSettings, Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 
 const TASK: &str = "dispatcher";
+/// A handler's effect that cannot be committed is tried again this often, a second apart, before
+/// the process gives up: its events would otherwise wait for ever.
+const COMMIT_TRIES: u32 = 30;
+/// A bot's thread that does not answer for so long is held by code that never awaits.
+const SPIN: Duration = Duration::from_secs(1);
 /// The waits after the first and the second failure; after the third the event is poisoned.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
+    // After a panic of this task nobody hears the handlers that it had started.
+    if let Err(error) = shared.store.release_running(shared.clock.now()).await {
+        shared.store_failed("release_running", error).await?;
+    }
     let mut running: HashMap<BotName, usize> = HashMap::new();
     let mut handlers = FuturesUnordered::new();
     loop {
@@ -113,22 +122,29 @@ async fn handle(shared: &Shared, settings: &Settings, entry: EventEntry) -> Resu
         (Some(bot), Some(widget)) => run_handler(shared, settings, bot, widget, &entry).await,
         _ => Ok(None),
     };
-    let recorded = match end {
-        Ok(Some(handled)) => commit(shared, handled).await,
-        // The widget was removed: nobody can be told anything about it any more.
-        Ok(None) => {
-            shared.store.fail_event(&entry, shared.clock.now(), "widget_removed", None).await
+    for _ in 0..COMMIT_TRIES {
+        let recorded = match &end {
+            Ok(Some(handled)) => commit(shared, handled.clone()).await,
+            // The widget was removed: nobody can be told anything about it any more.
+            Ok(None) => {
+                let now = shared.clock.now();
+                shared.store.fail_event(&entry, now, "widget_removed", None).await
+            }
+            Err(failure) => fail(shared, &entry, failure).await,
+        };
+        match recorded {
+            Ok(()) => {
+                shared.store_works("commit_handled");
+                return Ok(());
+            }
+            Err(error) => shared.store_failed("commit_handled", error).await?,
         }
-        Err(failure) => fail(shared, &entry, &failure).await,
-    };
-    match recorded {
-        Ok(()) => {
-            shared.store_works("commit_handled");
-            Ok(())
-        }
-        // The entry stays `running`; the next start finds it.
-        Err(error) => shared.store_failed("commit_handled", error).await,
     }
+    // The next start finds the entry where it was, with its try counted.
+    Err(Fatal::Store(imbabot_store::Error::new(
+        imbabot_store::ErrorKind::Io,
+        "what a handler did could not be recorded for half a minute",
+    )))
 }
 
 async fn run_handler(
@@ -160,8 +176,14 @@ async fn run_handler(
         Either::Left((end, _)) => end,
         Either::Right(((), handler)) => {
             drop(handler);
-            // It may spin without ever awaiting: what comes after it gets another thread.
-            shared.executor.abandon(&bot.name);
+            let answers = shared.executor.answers(&bot.name);
+            if let Either::Right(_) = select(answers, shared.clock.sleep(SPIN)).await {
+                tracing::error!(
+                    bot = %bot.name, code = "IMB-B-SPINS",
+                    "the bot holds its thread without awaiting: it is left alone with it"
+                );
+                shared.executor.abandon(&bot.name);
+            }
             let reason = format!("timeout: longer than {:?}", bot.timeout);
             return Err(Failure { outcome: "timeout", reason });
         }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use imbabot_bot::DeliveryId;
-use imbabot_core::Timestamp;
+use imbabot_bot::{DeliveryId, WidgetName};
+use imbabot_core::{Timestamp, WidgetId};
 use imbabot_store::{Begun, Store};
 use tokio::sync::oneshot;
 
@@ -72,6 +72,7 @@ impl Engine {
     /// The store refuses.
     pub async fn begin_only(parts: Parts) -> imbabot_store::Result<Self> {
         let Parts { clock, store, executor, settings, version, seed } = parts;
+        store.adopt_widgets(&widgets_of(&settings)).await?;
         let now = clock.now();
         let begun = store.begin(now, &version, settings.delivery.settle).await?;
         if begun.turned_unknown > 0 {
@@ -295,6 +296,7 @@ pub(crate) async fn adopt(
     now: Timestamp,
     settings: &Settings,
 ) -> imbabot_store::Result<()> {
+    store.adopt_widgets(&widgets_of(settings)).await?;
     let bots: Vec<_> = settings.bots.iter().map(|bot| bot.name.clone()).collect();
     store.adopt_bots(now, &bots).await?;
     for cursor in store.adopt_schedules(now, timer::definitions(settings)).await? {
@@ -308,6 +310,11 @@ pub(crate) async fn adopt(
         }
     }
     Ok(())
+}
+
+fn widgets_of(settings: &Settings) -> Vec<(WidgetName, WidgetId)> {
+    let widget = |w: &crate::settings::WidgetSettings| (w.name.clone(), w.api.credentials().widget);
+    settings.widgets.iter().map(widget).collect()
 }
 
 fn wake(shared: &Shared) {

@@ -31,8 +31,11 @@ pub trait BotExecutor: Send + Sync + 'static {
         handler: BoxFuture<'static, imbabot_bot::Result<Effects>>,
     ) -> BoxFuture<'static, HandlerEnd>;
 
-    /// The bot's handler was dropped and may still be running without ever awaiting: what runs
-    /// after it must not wait for it.
+    /// Resolves when the place where the bot runs does anything at all: never, while a handler
+    /// there spins without awaiting.
+    fn answers(&self, bot: &BotName) -> BoxFuture<'static, ()>;
+
+    /// A handler of the bot spins without awaiting: what runs after it must not wait for it.
     fn abandon(&self, bot: &BotName);
 }
 
@@ -51,6 +54,10 @@ impl BotExecutor for Inline {
         })
     }
 
+    fn answers(&self, _: &BotName) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn abandon(&self, _: &BotName) {}
 }
 
@@ -58,7 +65,12 @@ impl BotExecutor for Inline {
 #[derive(Default)]
 pub struct OwnThreads {
     threads: Mutex<HashMap<BotName, Own>>,
+    /// How many threads each bot has lost to handlers that never await.
+    lost: Mutex<HashMap<BotName, u32>>,
 }
+
+/// A bot that has taken so many threads with it gets no other: its events are set aside instead.
+const LOST: u32 = 3;
 
 struct Own {
     handle: Handle,
@@ -74,6 +86,12 @@ impl OwnThreads {
     }
 
     fn handle(&self, bot: &BotName) -> Result<Handle, Panicked> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).get(bot).copied();
+        if lost.is_some_and(|lost| lost >= LOST) {
+            return Err(Panicked(format!(
+                "quarantined: {LOST} handlers of this bot never awaited; restart after mending it"
+            )));
+        }
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = threads.get(bot) {
             return Ok(own.handle.clone());
@@ -121,7 +139,21 @@ impl BotExecutor for OwnThreads {
         })
     }
 
+    fn answers(&self, bot: &BotName) -> BoxFuture<'static, ()> {
+        match self.handle(bot) {
+            Ok(handle) => {
+                let beat = handle.spawn(async {});
+                Box::pin(async move {
+                    let _ = beat.await;
+                })
+            }
+            Err(_) => Box::pin(std::future::ready(())),
+        }
+    }
+
     fn abandon(&self, bot: &BotName) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        *lost.entry(bot.clone()).or_default() += 1;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).remove(bot);
     }
 }

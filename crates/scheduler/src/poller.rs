@@ -149,7 +149,9 @@ async fn poll(
             return match widget.api.probe_credentials().await {
                 Probe::Undecided(error) => (index, End::Failed(error)),
                 Probe::Accepted => {
-                    shared.breaker(&widget.name, |breaker| breaker.poll_succeeded());
+                    shared.breaker(&widget.name, |breaker| {
+                        breaker.poll_succeeded(shared.clock.now());
+                    });
                     (index, End::Probed)
                 }
                 _ => (index, End::Probed),
@@ -297,11 +299,13 @@ async fn poll_list<T: Polled>(
         verdict = Verdict::Believed(crate::diff::Delta { appeared, ..Default::default() });
     }
     let delta = match verdict {
-        Verdict::Held { appeared, missing } => {
-            tracing::warn!(
-                widget = %widget.name, list = kind.as_str(), appeared, missing,
-                "more than half of the list changed at once: held until ten polls agree"
-            );
+        Verdict::Held { appeared, missing, said } => {
+            if said == 1 {
+                tracing::warn!(
+                    widget = %widget.name, list = kind.as_str(), appeared, missing,
+                    "more than half of the list changed at once: held until ten polls agree"
+                );
+            }
             return (Some(index), End::Held);
         }
         Verdict::Baseline => None,
@@ -511,7 +515,7 @@ async fn conclude(
             shared.store_works("commit_poll");
             let was_open = shared.breaker(widget, |breaker| {
                 let was = breaker.open();
-                breaker.poll_succeeded();
+                breaker.poll_succeeded(now);
                 was
             });
             if let Some((reason, _)) = was_open {

@@ -20,6 +20,12 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_by_id ON ledger (id, seq);
 CREATE INDEX ledger_by_at ON ledger (at);
 
+-- Which number of ImbaChat's a widget's name stands for.
+CREATE TABLE widget (
+    name    TEXT PRIMARY KEY,
+    imba_id INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE list (
     widget       TEXT NOT NULL,
     list         TEXT NOT NULL,

@@ -192,3 +192,30 @@ macro_rules! conformance_cases {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_case_is_in_the_list() {
+        let list = include_str!("conformance.rs");
+        let files = [
+            include_str!("conformance/inbox.rs"),
+            include_str!("conformance/inbox_model.rs"),
+            include_str!("conformance/ledger.rs"),
+            include_str!("conformance/lifecycle.rs"),
+            include_str!("conformance/operations.rs"),
+            include_str!("conformance/outbox.rs"),
+            include_str!("conformance/outbox_model.rs"),
+            include_str!("conformance/schedules.rs"),
+            include_str!("conformance/schedules_model.rs"),
+            include_str!("conformance/snapshots.rs"),
+        ];
+        let cases = files.iter().flat_map(|file| file.lines());
+        let cases = cases.filter_map(|line| line.strip_prefix("pub fn ")?.split('(').next());
+        let cases: Vec<&str> = cases.collect();
+        assert!(cases.len() > 100);
+        for case in cases {
+            assert!(list.lines().any(|line| line.trim() == case), "{case} is not run");
+        }
+    }
+}

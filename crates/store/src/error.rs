@@ -28,6 +28,8 @@ pub enum ErrorKind {
     },
     /// A file or folder cannot be used as asked: permissions, owner, path.
     Unusable,
+    /// A widget's name was used for another widget before.
+    OtherWidget,
     /// The store was closed.
     Closed,
     /// A record cannot be read by this build.
@@ -70,6 +72,7 @@ impl Error {
             ErrorKind::Newer => "IMB-S-NEWER",
             ErrorKind::Held { .. } => "IMB-S-HELD",
             ErrorKind::Unusable => "IMB-S-UNUSABLE",
+            ErrorKind::OtherWidget => "IMB-S-OTHER-WIDGET",
             ErrorKind::Closed => "IMB-S-CLOSED",
             ErrorKind::Undecodable => "IMB-S-UNDECODABLE",
         }

@@ -244,6 +244,9 @@ pub trait Inbox {
         retry_at: Option<Timestamp>,
     ) -> Result<()>;
 
+    /// What is being handled will never be heard of again: it waits again, its try given back.
+    async fn release_running(&self, now: Timestamp) -> Result<()>;
+
     /// A bot's memory of one key.
     async fn remembered(
         &self,

@@ -2,7 +2,8 @@
 //! left behind is told truthfully before anything else happens.
 
 use async_trait::async_trait;
-use imbabot_core::Timestamp;
+use imbabot_bot::WidgetName;
+use imbabot_core::{Timestamp, WidgetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -48,6 +49,13 @@ pub trait Lifecycle {
     /// Begins a run: what was `sending` becomes `unknown`; handlers that were running are to run
     /// again, one at a time if the last run was killed.
     async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun>;
+
+    /// Says which number of ImbaChat's each widget has. What is remembered under a name (rooms,
+    /// queued messages) belongs to one number.
+    ///
+    /// # Errors
+    /// `OtherWidget` if a name was used for another number before; nothing is changed then.
+    async fn adopt_widgets(&self, widgets: &[(WidgetName, WidgetId)]) -> Result<()>;
 
     /// Ends a run that finished what it had in flight. Handlers that were stopped get their try
     /// back.

@@ -122,7 +122,8 @@ pub trait Operations {
     /// Cancels what is still queued; the ids that were cancelled.
     async fn cancel(&self, now: Timestamp, filter: &CancelFilter) -> Result<Vec<DeliveryId>>;
 
-    /// Queues a dead or unknown delivery again.
+    /// Queues a dead or unknown delivery again, at its old place in its lane; what its content
+    /// keeps is counted from now. Uses up none of the repetitions that `at_least_once` allows.
     async fn retry(
         &self,
         now: Timestamp,

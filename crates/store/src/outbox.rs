@@ -160,7 +160,7 @@ pub struct Enqueued {
     pub reason: Option<DeadReason>,
     /// The key was there before.
     pub known: bool,
-    /// The key was there before with another text, room or widget: nothing was changed.
+    /// The key was there before with another text, room, sender or widget: nothing was changed.
     pub refused: bool,
 }
 
@@ -376,7 +376,9 @@ pub trait Outbox {
     /// the claims are durable, and only then may a request leave.
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed>;
 
-    /// Records the outcome of attempts.
+    /// Records the outcome of attempts. What is known of an attempt stays known; an ambiguous one
+    /// may become known by its own late answer. A class and a next step that contradict each other
+    /// prove nothing: then the outcome is unknown.
     async fn settle(
         &self,
         now: Timestamp,
@@ -395,6 +397,13 @@ pub trait Outbox {
         settle: crate::lifecycle::Settle,
         limit: usize,
     ) -> Result<(u64, Option<Timestamp>)>;
+
+    /// What is being sent will never be heard of again: it becomes unknown. How many that were.
+    async fn give_up_sending(
+        &self,
+        now: Timestamp,
+        settle: crate::lifecycle::Settle,
+    ) -> Result<u64>;
 
     /// A delivery.
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>>;

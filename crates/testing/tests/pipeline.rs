@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_executor::block_on;
 use imbabot_bot::prelude::*;
 use imbabot_simulator::RoomSeed;
 use imbabot_store::DeliveryState;
@@ -376,4 +377,15 @@ fn b15_a_hostile_room_name_is_said_as_text() {
     chat.poll();
     let sent = chat.sent();
     assert!(sent[0].ends_with("Welcome to ‹script›alert(1)‹/script›{{ secret }}!"), "{sent:?}");
+}
+
+#[test]
+fn a_name_that_stood_for_another_widget_is_refused_instead_of_greeting_its_rooms() {
+    let mut chat = greeter();
+    chat.open_room("Support");
+    chat.poll();
+    let other = [("main".parse().unwrap(), imbabot_core::WidgetId(700))];
+    let refused = block_on(chat.world().store().adopt_widgets(&other)).unwrap_err();
+    assert_eq!(*refused.kind(), imbabot_store::ErrorKind::OtherWidget);
+    chat.world().check();
 }

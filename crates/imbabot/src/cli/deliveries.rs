@@ -82,7 +82,8 @@ async fn list(command: &Command, store: &SqliteStore, filter: DeliveriesFilter) 
     let filter = DeliveryFilter {
         state: filter.state,
         since: filter.since,
-        limit: Some(filter.limit.unwrap_or(LIMIT)),
+        // A script counts; a person looks.
+        limit: filter.limit.or((!command.output.json).then_some(LIMIT)),
     };
     let found = store.deliveries(&filter).await?;
     command.output.data(&json!(found), || {

@@ -4,7 +4,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbabot_scheduler::{Clock, Engine, OwnThreads, Parts};
+use imbabot_scheduler::{Clock, Engine, NotReady, OwnThreads, Parts};
 use imbabot_store::{ErrorKind, Role, SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,7 +28,10 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
     }
     let settings = command.settings(&loaded.config)?;
     let clock = clock();
-    let store = open(&loaded.config, &*clock).await?;
+    let store = tokio::select! {
+        store = open(&loaded.config, &*clock) => store?,
+        () = signals.stop() => return Ok(Exit::Ok),
+    };
     let seed = u64::from(process::id()) ^ clock.now().as_micros().unsigned_abs();
     let engine = Engine::begin(Parts {
         clock: Arc::clone(&clock),
@@ -49,13 +52,35 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
         "imbabot started"
     );
     if once {
-        return drained(engine.run_once(), &engine, &mut signals, command, loaded).await;
+        let end = drained(engine.run_once(), &engine, &mut signals, command, loaded).await?;
+        return outcome_of_once(&engine, end);
     }
     let served = serve(&engine, &loaded.config).await?;
     tokio::select! {
         end = drained(engine.run(), &engine, &mut signals, command, loaded) => end,
         failure = served => Err(failure),
     }
+}
+
+/// What a script that starts `run --once` has to know: whether it could do its work.
+fn outcome_of_once(engine: &Engine, end: Exit) -> Result {
+    let reasons = engine.reasons();
+    let failure = |exit, code, message: &str| Err(Failure::new(exit, code, message));
+    if reasons.contains(&NotReady::CredentialsRejected) {
+        return failure(
+            Exit::Credentials,
+            "IMB-API-CREDENTIALS",
+            "ImbaChat refuses the secret key",
+        );
+    }
+    if reasons.contains(&NotReady::Redirected) || reasons.contains(&NotReady::ApiUnreachable) {
+        return failure(
+            Exit::Unavailable,
+            "IMB-API-STATUS",
+            "ImbaChat did not answer as it should; everything is kept",
+        );
+    }
+    Ok(end)
 }
 
 /// Opens the store in the daemon's role; a verb that holds it for a moment is waited for.
@@ -122,7 +147,15 @@ async fn drained(
                 return Ok(Exit::Ok);
             }
             what = signals.next() => match what {
-                Caught::Reload => reload(command, engine, &mut loaded).await,
+                // A store that hangs must not keep a signal or an end from being obeyed.
+                Caught::Reload => tokio::select! {
+                    () = reload(command, engine, &mut loaded) => {}
+                    () = signals.stop() => break,
+                    end = &mut running => {
+                        end?;
+                        return Ok(Exit::Ok);
+                    }
+                },
                 Caught::Stop => break,
             }
         }
@@ -243,7 +276,6 @@ impl Signals {
     }
 
     /// Resolves when the program is asked to stop.
-    #[cfg(feature = "simulator")]
     pub(crate) async fn stop(&mut self) {
         while matches!(self.next().await, Caught::Reload) {}
     }

@@ -48,7 +48,13 @@ pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) ->
 }
 
 fn known(settings: &Settings, id: &str) -> Result<()> {
-    let announcement = settings.announcements.iter().any(|a| a.schedule.id().as_str() == id);
+    let found = settings.announcements.iter().find(|a| a.schedule.id().as_str() == id);
+    if found.is_some_and(|announcement| !announcement.enabled) {
+        return Err(Failure::bad_input(format!(
+            "the schedule {id} is disabled (`enabled = false`)"
+        )));
+    }
+    let announcement = found.is_some();
     let of_bot = settings.bots.iter().any(|bot| {
         bot.bot.schedules().iter().any(|schedule| bot_schedule_key(&bot.name, schedule) == id)
     });

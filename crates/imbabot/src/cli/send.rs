@@ -20,6 +20,8 @@ use crate::config::{Config, Widget};
 use crate::exit::{Exit, Failure};
 use crate::setup;
 
+/// Another `send` gives the store back within this.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the daemon's progress is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -33,12 +35,23 @@ pub(crate) async fn send(command: &Command, options: Send) -> Result {
     let until = options.wait.map(|wait| now + wait);
     // A daemon may end, or another `send` begin, between any two looks: whoever has the role
     // decides.
-    match SqliteStore::open(&config.store.path, Role::Brief, setup::bodies(config)) {
-        Ok(store) => alone(command, config, Arc::new(store), new, until).await,
-        Err(error) if matches!(error.kind(), ErrorKind::Held { .. }) => {
-            beside(command, config, widget, new, until, &*clock).await
+    let begun = clock.elapsed();
+    loop {
+        match SqliteStore::open(&config.store.path, Role::Brief, setup::bodies(config)) {
+            Ok(store) => return alone(command, config, Arc::new(store), new, until).await,
+            Err(error) => match error.kind() {
+                // Another `send` without a daemon sends its own row only: wait for the role.
+                ErrorKind::Held { brief: true, .. }
+                    if clock.elapsed().saturating_sub(begun) < PATIENCE =>
+                {
+                    clock.sleep(LOOK).await;
+                }
+                ErrorKind::Held { .. } => {
+                    return beside(command, config, widget, new, until, &*clock).await;
+                }
+                _ => return Err(error.into()),
+            },
         }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -113,6 +126,15 @@ fn text(options: &Send, max: usize) -> Result<String> {
         .take(bound)
         .read_to_end(&mut bytes)
         .map_err(|e| Failure::bad_input(format!("standard input: {}", e.kind())))?;
+    if bytes.len() > max.saturating_add(2) {
+        let error = imbabot_core::TextError::TooLong { bytes: bytes.len(), max };
+        return Err(Failure::new(
+            Exit::BadInput,
+            error.code(),
+            "the text is too long: more than the \
+            `max_text` of [delivery]",
+        ));
+    }
     let mut text = String::from_utf8(bytes)
         .map_err(|_| Failure::bad_input("standard input is not UTF-8 text"))?;
     // `echo` ends with a line feed that nobody wants posted.

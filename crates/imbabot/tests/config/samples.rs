@@ -68,7 +68,9 @@ fn the_examples_of_the_sample_load_when_they_are_switched_on() {
 
 #[test]
 fn the_minimal_file_loads() {
-    let loaded = Folder::new().load(MINIMAL).unwrap();
+    let loaded = Folder::new()
+        .load(&MINIMAL.replace("# id = ", "id = ").replace("# sender = ", "sender = "))
+        .unwrap();
     assert_eq!(loaded.config.schedules[0].schedule.id().as_str(), "standup");
     assert_eq!(loaded.config.widgets[0].name.as_str(), "main");
 }

@@ -17,12 +17,19 @@ use super::support::*;
 use crate::{
     Born, CancelFilter, ClaimRequest, ClaimedDelivery, Class, DeadReason, DeliveryFilter,
     DeliveryRecord, DeliveryState, Line, NewDelivery, Next, PauseScope, Resolution, RetryVerdict,
-    Settled, WidgetClaim,
+    Settle, Settled, WidgetClaim,
 };
 use DeliveryState::{Dead, Delivered, Queued, Sending, Unknown};
 
-const EVERY: Duration = Duration::from_millis(500);
-const PER_ROOM: Duration = Duration::from_secs(3);
+const EVERY: Duration = Duration::from_millis(100);
+const PER_ROOM: Duration = Duration::from_millis(700);
+
+/// So short that every rule is met often.
+const RULES: Settle = Settle {
+    wait: Duration::from_secs(4),
+    max_resends: 2,
+    unresolved_after: Duration::from_secs(60),
+};
 const WIDGETS: [&str; 2] = ["w", "v"];
 
 #[derive(Debug, Clone)]
@@ -78,7 +85,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (0..24_u8, prop::option::weighted(0.3, -20..40_i8), 1..200_u16, prop::bool::weighted(0.1), prop::bool::weighted(0.05))
+        6 => (0..24_u8, prop::option::weighted(0.4, -20..20_i8), 1..200_u16, prop::bool::weighted(0.1), prop::bool::weighted(0.05))
             .prop_map(|(key, shift, keeps, other_text, dead)| Op::Enqueue { key, shift, keeps, other_text, dead }),
         8 => (0..4_usize, prop::option::weighted(0.1, 0..24_u8))
             .prop_map(|(slots, only)| Op::Claim { slots, only }),
@@ -92,7 +99,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..24_u8, any::<bool>()).prop_map(|(key, seen)| Op::Resolve { key, seen }),
         1 => (0..4_u8, any::<bool>()).prop_map(|(scope, paused)| Op::Pause { scope, paused }),
         1 => (0..2_u8, 0..60_u8).prop_map(|(widget, seconds)| Op::Hold { widget, seconds }),
-        6 => prop_oneof![0..2_000_u32, 0..70_000_u32].prop_map(|milliseconds| Op::Wait { milliseconds }),
+        6 => prop_oneof![0..1_500_u32, 0..6_000_u32, 0..40_000_u32].prop_map(|milliseconds| Op::Wait { milliseconds }),
     ]
 }
 
@@ -221,9 +228,9 @@ fn key_of(number: u8) -> String {
 fn contents(number: u8) -> NewDelivery {
     let policy = if number.is_multiple_of(2) { Policy::AtMostOnce } else { Policy::AtLeastOnce };
     NewDelivery {
-        widget: widget(WIDGETS[usize::from(number % 5 == 4)]),
-        room: RoomId(u64::from(number % 3)),
-        sender: u64::from(number % 4 / 3).into(),
+        widget: widget(WIDGETS[usize::from(number % 8 == 7)]),
+        room: RoomId(u64::from(number % 4 / 3)),
+        sender: u64::from(number % 6 / 5).into(),
         bot: number.is_multiple_of(3).then(|| bot("b")),
         policy,
         ..message(&key_of(number))
@@ -532,7 +539,8 @@ impl Model {
     }
 
     fn kill(&mut self) {
-        let begun = self.bench.kill(self.now);
+        let begun = run(self.bench.store.begin(self.now, "1", RULES));
+        self.bench.incarnation = begun.incarnation;
         let mut lost = 0;
         for row in self.rows.values_mut().filter(|row| row.state == Sending) {
             row.lose(self.now, "process_died");

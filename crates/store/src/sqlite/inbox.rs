@@ -92,6 +92,19 @@ impl Inbox for SqliteStore {
             .await
     }
 
+    async fn release_running(&self, now: Timestamp) -> Result<()> {
+        self.link
+            .write(move |tx| {
+                tx.execute(
+                    "UPDATE inbox SET state = 'waiting', tries = max(tries - 1, 0), due_at = ?1
+                     WHERE state = 'running' AND state IN ('running', 'poisoned')",
+                    [now.as_micros()],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn remembered(
         &self,
         bot: &BotName,

@@ -1,13 +1,14 @@
 //! Beginning and ending a run.
 
 use async_trait::async_trait;
-use imbabot_core::Timestamp;
-use rusqlite::params;
+use imbabot_bot::WidgetName;
+use imbabot_core::{Timestamp, WidgetId};
+use rusqlite::{OptionalExtension, params};
 
 use super::journal;
 use super::{Bodies, SqliteStore};
 use super::{inbox, outbox};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 
 #[async_trait]
@@ -62,6 +63,43 @@ impl Lifecycle for SqliteStore {
             .await
     }
 
+    async fn adopt_widgets(&self, widgets: &[(WidgetName, WidgetId)]) -> Result<()> {
+        let widgets = widgets.to_vec();
+        self.link
+            .write(move |tx| {
+                for (name, id) in &widgets {
+                    let known: Option<i64> = tx
+                        .query_row(
+                            "SELECT imba_id FROM widget WHERE name = ?1",
+                            [name.as_str()],
+                            |row| row.get(0),
+                        )
+                        .optional()?;
+                    match known.map(i64::cast_unsigned) {
+                        Some(known) if known != id.0 => {
+                            return Err(Error::new(
+                                ErrorKind::OtherWidget,
+                                format!(
+                                    "the widget {name} had the id {known} in this store and has \
+                                     {id} now: rooms and queued messages of {known} would be taken \
+                                     for its own"
+                                ),
+                            ));
+                        }
+                        Some(_) => {}
+                        None => {
+                            tx.execute(
+                                "INSERT INTO widget (name, imba_id) VALUES (?1, ?2)",
+                                params![name.as_str(), id.0.cast_signed()],
+                            )?;
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
     async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()> {
         self.link
             .write(move |tx| {
@@ -99,7 +137,7 @@ impl Lifecycle for SqliteStore {
 }
 
 /// Nobody will ever hear the answers to what was on its way.
-fn sending_becomes_unknown(
+pub(super) fn sending_becomes_unknown(
     tx: &rusqlite::Connection,
     now: Timestamp,
     settle: Settle,

@@ -103,6 +103,13 @@ impl Outbox for SqliteStore {
         self.link.write(move |tx| sweep(tx, now, settle, limit, bodies)).await
     }
 
+    async fn give_up_sending(&self, now: Timestamp, settle: Settle) -> Result<u64> {
+        let bodies = self.bodies;
+        self.link
+            .write(move |tx| super::lifecycle::sending_becomes_unknown(tx, now, settle, bodies))
+            .await
+    }
+
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>> {
         self.link
             .read(move |tx| {
@@ -173,13 +180,14 @@ pub(super) fn insert(
     let hash = sha256(&new.text);
     let known = tx
         .prepare_cached(
-            "SELECT state, reason, text_sha256, widget, room FROM delivery WHERE key = ?1",
+            "SELECT state, reason, text_sha256, widget, room, sender FROM delivery WHERE key = ?1",
         )?
         .query_row([&new.key], |row| {
             Ok((|| -> Result<_> {
                 let same = row.get::<_, String>(2)? == hash
                     && row.get::<_, String>(3)? == new.widget.as_str()
-                    && row.get::<_, i64>(4)? == new.room.0.cast_signed();
+                    && row.get::<_, i64>(4)? == new.room.0.cast_signed()
+                    && row.get::<_, String>(5)? == new.sender.as_str();
                 Ok((parsed(row, 0)?, dead_reason(row.get(1)?), same))
             })())
         })
