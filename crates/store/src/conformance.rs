@@ -86,6 +86,8 @@ macro_rules! store_conformance {
             a_suspect_waits_until_nothing_else_runs
             a_suspect_of_a_bot_that_is_told_nothing_holds_nobody_up
             an_empty_store_may_be_changed_by_nobody
+            what_nobody_waits_for_any_more_is_unknown
+            the_name_of_a_widget_belongs_to_one_number
         }
         $crate::conformance_cases! { $backend, inbox:
             entries_of_a_lane_are_handled_in_order
@@ -100,6 +102,8 @@ macro_rules! store_conformance {
             a_try_that_was_given_up_decides_nothing_any_more
             a_poisoned_entry_can_be_tried_again
             a_revived_entry_does_not_run_beside_a_later_one
+            a_revived_entry_has_its_turn_first_whatever_stops_the_later_one
+            what_nobody_handles_any_more_waits_again_with_its_try
             a_revived_entry_goes_before_later_ones_that_wait
             a_later_poisoned_entry_waits_for_an_earlier_one
             what_limits_refuse_is_visible_and_no_error

@@ -55,7 +55,7 @@ impl Backend for Files {
     }
 
     fn sequences(&self) -> u32 {
-        4
+        3
     }
 }
 

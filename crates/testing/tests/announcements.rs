@@ -1,5 +1,7 @@
 //! An announcement on time, once, to the rooms that were meant.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
 use std::time::Duration;
 
 use imbabot_bot::prelude::*;

@@ -1,5 +1,7 @@
 //! From a room that opens to a message that lands: the whole pipeline, in virtual time.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -250,6 +250,46 @@ pub fn a_revived_entry_does_not_run_beside_a_later_one(backend: &dyn Backend) {
     assert!(bench.entry(at(10)).event > second.event);
 }
 
+pub fn a_revived_entry_has_its_turn_first_whatever_stops_the_later_one(backend: &dyn Backend) {
+    for stop in ["kill", "end", "release", "conflict"] {
+        let events = vec![opened(1, &["b"]), opened(1, &["b"])];
+        let mut bench = bench_with(backend, &["b"], events);
+        let first = bench.entry(at(1));
+        run(bench.store.fail_event(&first, at(2), "error", None));
+        let second = bench.entry(at(3));
+        assert!(run(bench.store.retry_event(at(4), &format!("{}/b", first.event_name()))));
+        match stop {
+            "kill" => drop(bench.kill(at(5))),
+            "end" => run(bench.store.end(bench.incarnation, at(5))),
+            "release" => run(bench.store.release_running(at(5))),
+            _ => {
+                let based_on = Some(Seen::Version(99));
+                let memory = vec![MemoryWrite { key: "k".into(), value: None, based_on }];
+                let outcome = bench.commit(Handled { memory, ..bench.handled(&second, at(5)) });
+                assert_eq!(outcome, HandledOutcome::Conflict);
+            }
+        }
+        let (entries, _) = bench.entries(at(6), &[("b", 9)]);
+        assert_eq!(entries.len(), 1, "one of a lane at a time, after {stop}");
+        assert_eq!(entries[0].event, first.event, "after {stop}");
+        bench.handle(&entries[0], at(7));
+        let again = bench.entry(at(8));
+        assert_eq!((again.event, again.tries), (second.event, if stop == "kill" { 2 } else { 1 }));
+    }
+}
+
+pub fn what_nobody_handles_any_more_waits_again_with_its_try(backend: &dyn Backend) {
+    let bench = bench_with(backend, &["b"], vec![opened(1, &["b"]), opened(2, &["b"])]);
+    let (entries, _) = bench.entries(at(1), &[("b", 2)]);
+    bench.handle(&entries[0], at(2));
+    run(bench.store.release_running(at(3)));
+    assert_eq!(stands(&bench, &entries[0]).1, Some(EventOutcome::Handled));
+    let again = bench.entry(at(4));
+    assert_eq!((again.event, again.tries), (entries[1].event, 1));
+    run(bench.store.release_running(at(5)));
+    assert_eq!(bench.entries(at(6), &[("b", 9)]).0.len(), 1, "it is no suspect");
+}
+
 pub fn a_revived_entry_goes_before_later_ones_that_wait(backend: &dyn Backend) {
     let events = vec![opened(1, &["b"]), opened(1, &["b"])];
     let bench = bench_with(backend, &["b"], events);

@@ -154,3 +154,35 @@ pub fn an_empty_store_may_be_changed_by_nobody(backend: &dyn Backend) {
     bench.enqueue(at(0), vec![message("k")]);
     assert!(!run(bench.store.changed_by_another()), "our own writes are not another's");
 }
+
+pub fn what_nobody_waits_for_any_more_is_unknown(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let rows = [message("lost"), to_room("sent", 2), to_room("queued", 3)];
+    bench.enqueue(at(0), rows.into());
+    let mut request = bench.request(at(1));
+    request.widgets[0].slots = 2;
+    for claimed in run(bench.store.claim(request)).deliveries {
+        if claimed.id == id("sent") {
+            bench.settle(at(2), &claimed, delivered(1));
+        }
+    }
+    assert_eq!(run(bench.store.give_up_sending(at(3), RULES)), 1);
+    assert_eq!(run(bench.store.give_up_sending(at(3), RULES)), 0);
+    assert_eq!(bench.record("lost").state, DeliveryState::Unknown);
+    assert_eq!(bench.record("sent").state, DeliveryState::Delivered);
+    assert_eq!(bench.claim_one(at(4)).id, id("queued"));
+}
+
+pub fn the_name_of_a_widget_belongs_to_one_number(backend: &dyn Backend) {
+    let store = backend.empty();
+    let number = imbabot_core::WidgetId;
+    let adopt = |widgets: &[(imbabot_bot::WidgetName, imbabot_core::WidgetId)]| {
+        futures_executor::block_on(store.adopt_widgets(widgets))
+    };
+    adopt(&[(widget("w"), number(1)), (widget("v"), number(u64::MAX))]).unwrap();
+    adopt(&[(widget("v"), number(u64::MAX))]).unwrap();
+    let error = adopt(&[(widget("x"), number(3)), (widget("w"), number(2))]).unwrap_err();
+    assert_eq!(*error.kind(), crate::ErrorKind::OtherWidget);
+    assert!(!error.is_retryable());
+    adopt(&[(widget("x"), number(4)), (widget("w"), number(1))]).expect("nothing was changed");
+}

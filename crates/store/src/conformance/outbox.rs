@@ -57,6 +57,7 @@ pub fn the_same_key_with_other_contents_is_refused(backend: &dyn Backend) {
         NewDelivery { text: "another".into(), ..message("k") },
         NewDelivery { room: RoomId(2), ..message("k") },
         NewDelivery { widget: widget("v"), ..message("k") },
+        NewDelivery { sender: 8.into(), ..message("k") },
     ];
     for other in others {
         let answer = bench.enqueue(at(2), vec![other]).remove(0);

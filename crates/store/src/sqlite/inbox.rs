@@ -95,11 +95,7 @@ impl Inbox for SqliteStore {
     async fn release_running(&self, now: Timestamp) -> Result<()> {
         self.link
             .write(move |tx| {
-                tx.execute(
-                    "UPDATE inbox SET state = 'waiting', tries = max(tries - 1, 0), due_at = ?1
-                     WHERE state = 'running' AND state IN ('running', 'poisoned')",
-                    [now.as_micros()],
-                )?;
+                stop_all(tx, now, false)?;
                 Ok(())
             })
             .await
@@ -420,8 +416,8 @@ fn put_back(
     yield_to_first(tx, bot, event)
 }
 
-/// What was running waits again, because the run that handled it has ended; how many that were.
-/// After a kill they are suspects and their tries count, after a clean end neither.
+/// What was running waits again, because nobody handles it any more; how many that were. After a
+/// kill they are suspects and their tries count, otherwise neither.
 pub(super) fn stop_all(tx: &Connection, now: Timestamp, killed: bool) -> Result<u64> {
     let running: Vec<(String, i64)> = tx
         .prepare("SELECT bot, event FROM inbox WHERE state = 'running'")?
