@@ -73,6 +73,9 @@ impl Clock for SystemClock {
             loop {
                 let left = at.since(wall());
                 if left.is_zero() {
+                    // An instant that is always past must not keep the others on this thread from
+                    // their turn.
+                    tokio::task::yield_now().await;
                     return;
                 }
                 tokio::time::sleep(left.min(LOOK)).await;

@@ -19,7 +19,7 @@ impl Backend for Memory {
     }
 
     fn sequences(&self) -> u32 {
-        60
+        40
     }
 }
 

@@ -501,7 +501,7 @@ pub fn any_sequence_of_verbs_tells_every_bot_everything_in_order(backend: &dyn B
         max_shrink_iters: 20_000,
         ..Config::default()
     };
-    let ops = prop::collection::vec(op(), 1..80);
+    let ops = prop::collection::vec(op(), 40..140);
     let result = TestRunner::new(config).run(&ops, |ops| {
         let mut model = Model::new(backend);
         for op in &ops {
