@@ -146,7 +146,7 @@ impl Breaker {
     /// A list call brought a good list: everything opens, an outage cautiously.
     ///
     /// A redirect that a message met while lists are answered says nothing about lists: it is
-    /// tried again once in [`PROBE`].
+    /// tried again once a minute.
     pub fn poll_succeeded(&mut self, now: Timestamp) {
         if self.outage.take().is_some() {
             self.cautious = true;

@@ -119,6 +119,10 @@ struct Failure {
 
 async fn handle(shared: &Shared, settings: &Settings, entry: EventEntry) -> Result<(), Fatal> {
     let end = match (settings.bot(&entry.bot), settings.widget(&entry.widget)) {
+        // It was running when the process died, on every try: it is not run again.
+        _ if usize::try_from(entry.tries).unwrap_or(usize::MAX) > RETRIES.len() + 1 => {
+            Err(Failure { outcome: "killed", reason: "the process died on every try".into() })
+        }
         (Some(bot), Some(widget)) => run_handler(shared, settings, bot, widget, &entry).await,
         _ => Ok(None),
     };

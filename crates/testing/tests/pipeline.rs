@@ -255,6 +255,33 @@ fn k1_a_bot_that_panics_is_tried_three_times_and_harms_nobody() {
 }
 
 #[test]
+fn k8_an_event_on_which_the_process_dies_three_times_is_not_run_again() {
+    struct Deadly(Arc<AtomicUsize>);
+    #[async_trait]
+    impl Bot for Deadly {
+        async fn on_event(&self, _: &mut Context, _: &Event) -> Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            // The process is killed here.
+            std::future::pending().await
+        }
+    }
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut chat = Harness::new().bot("deadly", Deadly(Arc::clone(&runs)));
+    chat.open_room("Support");
+    chat.poll();
+    for _ in 0..5 {
+        chat.world().crash();
+        chat.world().start();
+        chat.advance(seconds(1));
+    }
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+    let store = chat.world().store();
+    let poisoned = block_on(imbabot_store::Operations::events(&*store, true, 10)).unwrap();
+    assert_eq!(poisoned.len(), 1);
+    chat.world().check();
+}
+
+#[test]
 fn k2_a_handler_that_never_returns_is_stopped_and_others_go_on() {
     struct Hanging;
     #[async_trait]
