@@ -70,7 +70,7 @@ codes! {
         "add a `[[widget]]`; `config/minimal.toml` shows how";
     BadUrl = "IMB-C-031", "a base_url that is not accepted",
         "use `https://api.imbachat.com`, or the address of your own server; `allow_insecure_http = true` accepts plain http beyond this machine";
-    UnknownWidget = "IMB-C-032", "a widget name that no [[widget]] has",
+    UnknownWidget = "IMB-C-032", "a widget name that is not configured",
         "use the `name` of a `[[widget]]`, or leave `widgets` out for all";
     SecretInline = "IMB-C-040", "a secret where it does not belong",
         "move the secret into a file of its own, or into the environment, and change it if others have seen it";
