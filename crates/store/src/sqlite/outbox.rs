@@ -1,6 +1,10 @@
 //! Deliveries and attempts. The arrows of the state machine are the functions of this module; no
 //! other module writes `delivery.state`.
 
+mod attempt;
+mod claim;
+mod rate;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,27 +13,23 @@ use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-use super::journal::{self, DELIVERY_COLUMNS, count, id, instant, parsed, parsed_or_none};
+pub(super) use attempt::end_attempt;
+pub(super) use claim::Paused;
+
+use super::journal::{self, DELIVERY_COLUMNS, parsed};
 use super::lane::Lane;
 use super::{Bodies, SqliteStore};
 use crate::error::Result;
 use crate::inbox::{EventBody, NewEvent};
-use crate::lifecycle::{IncarnationId, Settle};
+use crate::lifecycle::Settle;
 use crate::outbox::{
-    AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
-    DeliveryState, Enqueued, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
+    Born, ClaimRequest, Claimed, Class, DeadReason, DeliveryRecord, DeliveryState, Enqueued,
+    NewDelivery, Next, Outbox, Recorded, Settled,
 };
 
 /// An answer that names a message which another delivery became is not for us, if that was so
 /// recently; later the server may really have started to count anew.
 const FOREIGN_UUID_WINDOW: Duration = Duration::from_secs(600);
-
-/// The longest `Retry-After` that is honoured is an hour.
-const LONGEST_HOLD: Duration = Duration::from_secs(3_660);
-
-/// A claim ends at most so many expired rows; the rest comes with the next one, so that what is
-/// fresh does not wait for a long transaction.
-const EXPIRED_PER_CLAIM: u64 = 1_000;
 
 #[async_trait]
 impl Outbox for SqliteStore {
@@ -48,7 +48,7 @@ impl Outbox for SqliteStore {
                 let paused = Paused::read(tx)?;
                 for widget in &request.widgets {
                     if !paused.widget(widget.widget.as_str()) {
-                        claim_widget(tx, &request, widget, &paused, bodies, &mut claimed)?;
+                        claim::claim_widget(tx, &request, widget, &paused, bodies, &mut claimed)?;
                     }
                 }
                 Ok(claimed)
@@ -74,7 +74,7 @@ impl Outbox for SqliteStore {
     }
 
     async fn hold_widget(&self, widget: &WidgetName, until: Timestamp) -> Result<()> {
-        let key = hold_key(widget.as_str());
+        let key = rate::silence_key(widget.as_str());
         self.link
             .write(move |tx| {
                 // A hold that ends long after this one was written before the clock went back.
@@ -86,7 +86,7 @@ impl Outbox for SqliteStore {
                 .execute(params![
                     key,
                     until.as_micros(),
-                    (until + LONGEST_HOLD).as_micros()
+                    (until + rate::LONGEST_SILENCE).as_micros()
                 ])?;
                 Ok(())
             })
@@ -140,32 +140,6 @@ impl Outbox for SqliteStore {
                 Ok(head.is_some_and(|(first, _, _)| first != seq))
             })
             .await
-    }
-}
-
-/// What is paused, read in the transaction that claims: a pause holds from the moment it is
-/// committed.
-pub(super) struct Paused(Vec<String>);
-
-impl Paused {
-    pub(super) fn read(tx: &Connection) -> Result<Self> {
-        let scopes = tx
-            .prepare_cached("SELECT scope FROM pause")?
-            .query_map([], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(Self(scopes))
-    }
-
-    pub(super) fn widget(&self, widget: &str) -> bool {
-        self.0.iter().any(|scope| {
-            scope == "all" || scope.strip_prefix("widget/").is_some_and(|name| name == widget)
-        })
-    }
-
-    pub(super) fn bot(&self, bot: &str) -> bool {
-        self.0.iter().any(|scope| {
-            scope == "all" || scope.strip_prefix("bot/").is_some_and(|name| name == bot)
-        })
     }
 }
 
@@ -242,234 +216,6 @@ pub(super) fn insert(
         Lane::of(tx, seq)?.refresh(tx)?;
     }
     Ok(Enqueued { id, state, reason, known: false, refused: false })
-}
-
-fn claim_widget(
-    tx: &Connection,
-    request: &ClaimRequest,
-    widget: &WidgetClaim,
-    paused: &Paused,
-    bodies: Bodies,
-    claimed: &mut Claimed,
-) -> Result<()> {
-    let now = request.now;
-    let name = widget.widget.as_str();
-    let wait_until = |claimed: &mut Claimed, at: Timestamp| {
-        claimed.next_due = Some(claimed.next_due.map_or(at, |due| due.min(at)));
-    };
-    if free_at(tx, &rate_key(name))? > now + widget.interval {
-        clock_went_back(tx, now, name)?;
-    }
-    let mut slots = widget.slots;
-    while slots > 0 {
-        let ready = match request.only {
-            None => next_ready(tx, name)?,
-            Some(id) => lane_of_id(tx, id, name)?,
-        };
-        let Some((lane, ready_at)) = ready else { return Ok(()) };
-        if ready_at > now {
-            wait_until(claimed, ready_at);
-            return Ok(());
-        }
-        let Some((seq, _, _)) = lane.head(tx)? else {
-            lane.refresh(tx)?;
-            continue;
-        };
-        let head = read_head(tx, seq)?;
-        if request.only.is_some_and(|only| only != head.id) {
-            return Ok(());
-        }
-        if head.expires_at <= now {
-            expire(tx, now, seq, bodies)?;
-            claimed.expired += 1;
-            if request.only.is_some() {
-                return Ok(());
-            }
-            if claimed.expired >= EXPIRED_PER_CLAIM {
-                wait_until(claimed, now);
-                return Ok(());
-            }
-            continue;
-        }
-        if head.bot.as_ref().is_some_and(|bot| paused.bot(bot.as_str())) {
-            // `resume` refreshes the lane.
-            lane.hold(tx, None)?;
-            continue;
-        }
-        let held_until = free_at(tx, &hold_key(name))?;
-        let held = held_until > now && held_until <= now + LONGEST_HOLD;
-        let widget_free = free_at(tx, &rate_key(name))?.max(if held { held_until } else { now });
-        if widget_free > now {
-            wait_until(claimed, widget_free);
-            return Ok(());
-        }
-        let room_key = format!("{}/{}", rate_key(name), head.room);
-        let room_free = free_at(tx, &room_key)?;
-        // Further away than its space: written before the clock went back.
-        if room_free > now && room_free <= now + widget.room_interval {
-            lane.hold(tx, Some(room_free))?;
-            if request.only.is_some() {
-                wait_until(claimed, room_free);
-                return Ok(());
-            }
-            continue;
-        }
-        take(tx, &rate_key(name), now, widget.interval)?;
-        take(tx, &room_key, now, widget.room_interval)?;
-        claimed.deliveries.push(start_attempt(tx, request, seq, head)?);
-        lane.refresh(tx)?;
-        slots -= 1;
-    }
-    Ok(())
-}
-
-fn next_ready(tx: &Connection, widget: &str) -> Result<Option<(Lane, Timestamp)>> {
-    let found = tx
-        .prepare_cached(
-            "SELECT room, sender, ready_at FROM lane
-             WHERE widget = ?1 AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1",
-        )?
-        .query_row([widget], |row| {
-            let lane = Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? };
-            Ok((lane, Timestamp::from_micros(row.get(2)?)))
-        })
-        .optional()?;
-    Ok(found)
-}
-
-fn lane_of_id(tx: &Connection, id: DeliveryId, widget: &str) -> Result<Option<(Lane, Timestamp)>> {
-    let found = tx
-        .query_row(
-            "SELECT l.room, l.sender, l.ready_at FROM delivery d
-             JOIN lane l USING (widget, room, sender)
-             WHERE d.id = ?1 AND d.widget = ?2 AND d.state = 'queued' AND l.ready_at IS NOT NULL",
-            params![id.as_bytes(), widget],
-            |row| {
-                let lane = Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? };
-                Ok((lane, Timestamp::from_micros(row.get(2)?)))
-            },
-        )
-        .optional()?;
-    Ok(found)
-}
-
-fn read_head(tx: &Connection, seq: i64) -> Result<ClaimedDelivery> {
-    tx.prepare_cached(
-        "SELECT id, attempts, widget, room, sender, bot, policy, text, created_at, not_before,
-                expires_at, misses, ambiguous
-         FROM delivery WHERE seq = ?1",
-    )?
-    .query_row([seq], |row| {
-        Ok((|| -> Result<_> {
-            Ok(ClaimedDelivery {
-                id: id(row, 0)?,
-                attempt: count(row, 1)? + 1,
-                widget: parsed(row, 2)?,
-                room: journal::number(row, 3)?.into(),
-                sender: parsed(row, 4)?,
-                bot: parsed_or_none(row, 5)?,
-                policy: parsed(row, 6)?,
-                text: row.get(7)?,
-                created_at: instant(row, 8)?,
-                not_before: instant(row, 9)?,
-                expires_at: instant(row, 10)?,
-                misses: count(row, 11)?,
-                ambiguous: count(row, 12)?,
-                started_at: Timestamp::EPOCH,
-            })
-        })())
-    })?
-}
-
-/// queued → sending. The request may leave once this is committed.
-fn start_attempt(
-    tx: &Connection,
-    request: &ClaimRequest,
-    seq: i64,
-    head: ClaimedDelivery,
-) -> Result<ClaimedDelivery> {
-    let now = request.now;
-    tx.prepare_cached(
-        "UPDATE delivery SET state = 'sending', attempts = attempts + 1 WHERE seq = ?1",
-    )?
-    .execute([seq])?;
-    let attempt = AttemptRecord {
-        delivery: head.id,
-        n: head.attempt,
-        incarnation: request.incarnation,
-        started_at: now,
-        ended_at: None,
-        class: None,
-        code: None,
-        http_status: None,
-    };
-    tx.prepare_cached(
-        "INSERT INTO attempt (delivery, n, incarnation, started_at) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![
-        head.id.as_bytes(),
-        head.attempt,
-        request.incarnation.0,
-        now.as_micros()
-    ])?;
-    journal::delivery(tx, now, seq)?;
-    journal::attempt(tx, now, &attempt)?;
-    Ok(ClaimedDelivery { started_at: now, ..head })
-}
-
-/// Writes the end of an attempt; false if that is no news. What is known of it stays; what was
-/// ambiguous may become known by its own late answer, and then no longer stands against the
-/// delivery.
-pub(super) fn end_attempt(
-    tx: &Connection,
-    now: Timestamp,
-    seq: i64,
-    attempt: u32,
-    class: &str,
-    code: &str,
-    http_status: Option<u16>,
-) -> Result<bool> {
-    let id: [u8; 16] =
-        tx.query_row("SELECT id FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
-    let late: bool = tx
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM attempt
-             WHERE delivery = ?1 AND n = ?2 AND class = 'ambiguous')",
-        )?
-        .query_row(params![id, attempt], |row| row.get(0))?;
-    let changed = tx
-        .prepare_cached(
-            "UPDATE attempt SET ended_at = ?3, class = ?4, code = ?5, http_status = ?6
-             WHERE delivery = ?1 AND n = ?2
-               AND (class IS NULL OR class = 'ambiguous' AND ?4 <> 'ambiguous')",
-        )?
-        .execute(params![id, attempt, now.as_micros(), class, code, http_status])?;
-    if changed > 0 {
-        if late {
-            tx.prepare_cached("UPDATE delivery SET ambiguous = ambiguous - 1 WHERE seq = ?1")?
-                .execute([seq])?;
-        }
-        let record = tx
-            .prepare_cached(
-                "SELECT incarnation, started_at, class FROM attempt WHERE delivery = ?1 AND n = ?2",
-            )?
-            .query_row(params![id, attempt], |row| {
-                Ok((|| -> Result<_> {
-                    Ok(AttemptRecord {
-                        delivery: DeliveryId::from_bytes(id),
-                        n: attempt,
-                        incarnation: IncarnationId(row.get(0)?),
-                        started_at: instant(row, 1)?,
-                        ended_at: Some(now),
-                        class: parsed_or_none(row, 2)?,
-                        code: Some(code.to_owned()),
-                        http_status,
-                    })
-                })())
-            })??;
-        journal::attempt(tx, now, &record)?;
-    }
-    Ok(changed > 0)
 }
 
 /// sending → unknown, and when it moves on by itself.
@@ -789,47 +535,6 @@ pub(super) fn requeue(
     .execute(params![seq, now.as_micros(), possible_duplicate])?;
     journal::delivery(tx, now, seq)?;
     Lane::of(tx, seq)?.refresh(tx)
-}
-
-/// When the next request of this rate may leave, or until when the server asked for silence.
-fn free_at(tx: &Connection, key: &str) -> Result<Timestamp> {
-    let tat: Option<i64> = tx
-        .prepare_cached("SELECT tat FROM rate WHERE key = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()?;
-    Ok(tat.map_or(Timestamp::MIN, Timestamp::from_micros))
-}
-
-/// A rate reaches one interval ahead at most. What lies further was written before the clock went
-/// back, and so was whatever was held until then: looked at anew, by the clock that counts now.
-fn clock_went_back(tx: &Connection, now: Timestamp, widget: &str) -> Result<()> {
-    tx.prepare_cached("UPDATE rate SET tat = ?2 WHERE key = ?1")?
-        .execute(params![rate_key(widget), now.as_micros()])?;
-    let later: Vec<Lane> = tx
-        .prepare_cached("SELECT room, sender FROM lane WHERE widget = ?1 AND ready_at > ?2")?
-        .query_map(params![widget, now.as_micros()], |row| {
-            Ok(Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    later.iter().try_for_each(|lane| lane.refresh(tx))
-}
-
-/// Even spacing without burst: the next request leaves an interval after this one.
-fn take(tx: &Connection, key: &str, now: Timestamp, interval: Duration) -> Result<()> {
-    tx.prepare_cached(
-        "INSERT INTO rate (key, tat) VALUES (?1, ?2)
-         ON CONFLICT (key) DO UPDATE SET tat = excluded.tat",
-    )?
-    .execute(params![key, (now + interval).as_micros()])?;
-    Ok(())
-}
-
-fn rate_key(widget: &str) -> String {
-    format!("widget/{widget}")
-}
-
-fn hold_key(widget: &str) -> String {
-    format!("hold/{widget}")
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -1,0 +1,65 @@
+//! The records of attempts: what was seen stays as it was seen.
+
+use imbabot_bot::DeliveryId;
+use imbabot_core::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::error::Result;
+use crate::lifecycle::IncarnationId;
+use crate::outbox::AttemptRecord;
+use crate::sqlite::journal::{self, instant, parsed_or_none};
+
+/// Writes the end of an attempt; false if that is no news. What is known of it stays; what was
+/// ambiguous may become known by its own late answer, and then no longer stands against the
+/// delivery.
+pub(in crate::sqlite) fn end_attempt(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    attempt: u32,
+    class: &str,
+    code: &str,
+    http_status: Option<u16>,
+) -> Result<bool> {
+    let id: [u8; 16] =
+        tx.query_row("SELECT id FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    let late: bool = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM attempt
+             WHERE delivery = ?1 AND n = ?2 AND class = 'ambiguous')",
+        )?
+        .query_row(params![id, attempt], |row| row.get(0))?;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE attempt SET ended_at = ?3, class = ?4, code = ?5, http_status = ?6
+             WHERE delivery = ?1 AND n = ?2
+               AND (class IS NULL OR class = 'ambiguous' AND ?4 <> 'ambiguous')",
+        )?
+        .execute(params![id, attempt, now.as_micros(), class, code, http_status])?;
+    if changed > 0 {
+        if late {
+            tx.prepare_cached("UPDATE delivery SET ambiguous = ambiguous - 1 WHERE seq = ?1")?
+                .execute([seq])?;
+        }
+        let record = tx
+            .prepare_cached(
+                "SELECT incarnation, started_at, class FROM attempt WHERE delivery = ?1 AND n = ?2",
+            )?
+            .query_row(params![id, attempt], |row| {
+                Ok((|| -> Result<_> {
+                    Ok(AttemptRecord {
+                        delivery: DeliveryId::from_bytes(id),
+                        n: attempt,
+                        incarnation: IncarnationId(row.get(0)?),
+                        started_at: instant(row, 1)?,
+                        ended_at: Some(now),
+                        class: parsed_or_none(row, 2)?,
+                        code: Some(code.to_owned()),
+                        http_status,
+                    })
+                })())
+            })??;
+        journal::attempt(tx, now, &record)?;
+    }
+    Ok(changed > 0)
+}
