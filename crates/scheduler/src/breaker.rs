@@ -39,6 +39,9 @@ impl Reason {
     }
 }
 
+/// Which breakers are open.
+pub(crate) type Stops = [(Reason, bool); 3];
+
 /// The breakers of one widget. Pure: it is told what happened and asked what may happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Breaker {
@@ -76,6 +79,15 @@ impl Breaker {
             return Some((Reason::Redirect, *since));
         }
         self.outage.map(|since| (Reason::Outage, since))
+    }
+
+    /// Which of them are open, each by itself.
+    pub(crate) fn stops(&self) -> Stops {
+        [
+            (Reason::Outage, self.outage.is_some()),
+            (Reason::Credentials, self.credentials.is_some()),
+            (Reason::Redirect, self.redirect.is_some()),
+        ]
     }
 
     /// Where the server points, while the redirect breaker is open.

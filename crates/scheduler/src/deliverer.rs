@@ -44,6 +44,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut attempts = FuturesUnordered::new();
     let mut sweep_at = Timestamp::MIN;
     loop {
+        if let Err(error) = note_breakers(&shared).await {
+            shared.store_failed("note_breakers", error).await?;
+            continue;
+        }
         let settings = shared.settings.load_full();
         let mut next = None;
         // Asked once per turn: a stop that comes while the store works must still end the wait below.
@@ -120,6 +124,19 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             () = shared.clock.sleep_until(due) => {}
         }
     }
+}
+
+/// Writes down which breakers opened or closed, before anything is claimed by what they say now.
+async fn note_breakers(shared: &Shared) -> imbabot_store::Result<()> {
+    let changes = shared.breaker_changes();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let noted = shared.store.note_breakers(changes.clone()).await;
+    if noted.is_err() {
+        shared.breaker_changes_again(changes);
+    }
+    noted
 }
 
 /// Delivers one row and no other, as `send` does without a daemon: one attempt, or as many as fit
@@ -348,6 +365,7 @@ async fn settle(
         class: class_of(outcome.class),
         code: outcome.code.as_str().to_owned(),
         http_status: outcome.http_status,
+        detail: outcome.detail.clone(),
         next,
     };
     let rules = settings.delivery.settle;

@@ -262,8 +262,12 @@ fn delivery(
     outgoing: &Outgoing,
     now: Timestamp,
 ) -> NewDelivery {
-    let valid =
-        outgoing.room().0 > 0 && validate_text(outgoing.text(), settings.delivery.max_text).is_ok();
+    let fault = if outgoing.room().0 == 0 {
+        Some("the room is 0, which is none".to_owned())
+    } else {
+        let checked = validate_text(outgoing.text(), settings.delivery.max_text);
+        checked.err().map(|error| error.to_string())
+    };
     let from = outgoing.not_before().unwrap_or(now).max(now);
     let keeps = outgoing.chosen_expiry().unwrap_or(settings.delivery.expires_after);
     NewDelivery {
@@ -279,7 +283,8 @@ fn delivery(
         text: outgoing.text().to_owned(),
         not_before: outgoing.not_before(),
         expires_at: from + keeps,
-        born: if valid { Born::Queued } else { Born::Dead(DeadReason::Invalid) },
+        born: fault.as_ref().map_or(Born::Queued, |_| Born::Dead(DeadReason::Invalid)),
+        detail: fault,
         report: bot.bot.listens().contains(Listen::DELIVERIES),
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use imbabot_bot::WidgetName;
-use imbabot_core::Timestamp;
-use imbabot_store::{ErrorKind, IncarnationId, Store};
+use imbabot_core::{Timestamp, escape_foreign};
+use imbabot_store::{BreakerChange, ErrorKind, IncarnationId, Stop, Store};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Reason, Stops};
 use crate::clock::Clock;
 use crate::executor::BotExecutor;
 use crate::metrics::{Family, Metrics};
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) executor: Arc<dyn BotExecutor>,
     pub(crate) settings: ArcSwap<Settings>,
     pub(crate) breakers: Mutex<BTreeMap<WidgetName, Breaker>>,
+    /// What the store was not yet told of them.
+    breaker_changes: Mutex<Vec<BreakerChange>>,
     pub(crate) incarnation: IncarnationId,
     pub(crate) board: StatusBoard,
     pub(crate) metrics: Metrics,
@@ -121,6 +123,7 @@ impl Shared {
             executor,
             settings: ArcSwap::from_pointee(settings),
             breakers: Mutex::default(),
+            breaker_changes: Mutex::default(),
             incarnation,
             board: StatusBoard::new(started_at, version),
             metrics,
@@ -140,10 +143,11 @@ impl Shared {
         let (result, open, unreachable) = {
             let mut all = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
             let breaker = all.entry(name.clone()).or_default();
+            let before = breaker.stops();
             let result = act(breaker);
+            self.note_breaker(name, before, breaker);
             (result, breaker.open(), breaker.unreachable_since())
         };
-        use crate::breaker::Reason;
         let holds = |reason| open.is_some_and(|(open, _)| open == reason);
         let subject = name.as_str();
         self.board.reason(
@@ -160,6 +164,42 @@ impl Shared {
         let shown = open.map(|(reason, since)| (reason.as_str().to_owned(), since));
         self.board.widget(name, |status| status.breaker = shown);
         result
+    }
+
+    /// Remembers for the store which breakers opened or closed, and lets the deliverer look.
+    fn note_breaker(&self, widget: &WidgetName, before: Stops, breaker: &Breaker) {
+        let after = breaker.stops();
+        if before == after {
+            return;
+        }
+        let at = self.clock.now();
+        let mut changes = self.breaker_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((reason, was), (_, open)) in before.into_iter().zip(after) {
+            if was != open {
+                let redirect = breaker.redirect_origin().filter(|_| open);
+                let detail = redirect.map(|origin| escape_foreign(origin, 200));
+                let detail = detail.filter(|_| reason == Reason::Redirect);
+                let reason = match reason {
+                    Reason::Outage => Stop::Outage,
+                    Reason::Credentials => Stop::Credentials,
+                    Reason::Redirect => Stop::Redirect,
+                };
+                changes.push(BreakerChange { widget: widget.clone(), reason, at, open, detail });
+            }
+        }
+        self.bells.deliverer.notify_one();
+    }
+
+    /// What the store was not yet told of the breakers; from here on it counts as told.
+    pub(crate) fn breaker_changes(&self) -> Vec<BreakerChange> {
+        let mut changes = self.breaker_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *changes)
+    }
+
+    /// The store could not be told.
+    pub(crate) fn breaker_changes_again(&self, earlier: Vec<BreakerChange>) {
+        let mut changes = self.breaker_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.splice(0..0, earlier);
     }
 
     /// A failure of the store: final ones end the process, others are told and waited out.

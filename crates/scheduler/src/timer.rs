@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use imbabot_bot::schedule::{Misfire, Overlap};
 use imbabot_bot::{BotName, Room, Schedule, Values, WidgetName};
-use imbabot_core::{RoomId, Timestamp, validate_text};
+use imbabot_core::{RoomId, Timestamp, escape_foreign, validate_text};
 use imbabot_store::{
     AdoptSchedule, Born, Cursor, DeadReason, EventBody, Expansion, ListKind, NewDelivery, NewEvent,
     NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome, Pinned, Store, Target,
@@ -643,17 +643,18 @@ async fn texts(
             None if announcement.text.needs_room() => continue,
             None => values.room_id(target.room),
         };
-        let (text, valid) = match announcement.text.render_with(&values) {
+        let (text, fault) = match announcement.text.render_with(&values) {
             Ok(text) => {
-                let valid = validate_text(&text, settings.delivery.max_text).is_ok();
-                (text, valid)
+                let checked = validate_text(&text, settings.delivery.max_text);
+                (text, checked.err().map(|error| error.to_string()))
             }
             Err(error) => {
                 tracing::warn!(
                     occurrence = pinned.id, room = %target.room, code = "IMB-T-TEMPLATE",
                     "the text cannot be made: {error}"
                 );
-                (String::new(), false)
+                let fault = escape_foreign(&format!("the text cannot be made: {error}"), 200);
+                (String::new(), Some(fault))
             }
         };
         deliveries.push(NewDelivery {
@@ -669,7 +670,8 @@ async fn texts(
             text,
             not_before: None,
             expires_at: pinned.nominal_at + announcement.schedule.keeps(),
-            born: if valid { Born::Queued } else { Born::Dead(DeadReason::Invalid) },
+            born: fault.as_ref().map_or(Born::Queued, |_| Born::Dead(DeadReason::Invalid)),
+            detail: fault,
             report: false,
         });
     }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test suite")]
 
+pub mod explanations;
 pub mod inbox;
 pub mod inbox_model;
 pub mod ledger;
@@ -171,6 +172,21 @@ macro_rules! store_conformance {
             a_new_store_is_whole
             a_message_that_another_person_cancels_meanwhile_is_settled_as_it_went
         }
+        $crate::conformance_cases! { $backend, explanations:
+            an_attempt_that_leaves_at_once_was_held_by_nothing
+            an_attempt_says_what_held_it_last
+            a_message_says_that_it_waited_for_the_one_before_it
+            an_attempt_says_that_the_server_had_asked_for_silence
+            an_attempt_says_that_it_was_stopped
+            the_pause_of_one_bot_explains_no_wait_of_another
+            an_attempt_says_that_nobody_was_there
+            a_breaker_is_told_once_and_ends_with_the_run
+            the_story_of_a_delivery_has_all_that_happened_to_it
+            a_queued_delivery_says_what_it_waits_for
+            why_a_row_was_born_dead_is_kept
+            the_server_s_words_are_not_kept_where_no_texts_are
+            the_story_of_an_occurrence_has_its_deliveries_and_what_was_left_out
+        }
         $crate::conformance_cases! { $backend, ledger:
             lines_ascend_and_are_never_rewritten
             it_is_read_in_pages_from_anywhere
@@ -203,6 +219,7 @@ mod tests {
     fn every_case_is_in_the_list() {
         let list = include_str!("conformance.rs");
         let files = [
+            include_str!("conformance/explanations.rs"),
             include_str!("conformance/inbox.rs"),
             include_str!("conformance/inbox_model.rs"),
             include_str!("conformance/ledger.rs"),

@@ -3,6 +3,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
+pub mod explanations;
 pub mod inbox;
 pub mod ledger;
 pub mod lifecycle;
@@ -13,6 +14,9 @@ pub mod snapshots;
 pub mod sqlite;
 
 pub use error::{Error, ErrorKind, Result};
+pub use explanations::{
+    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage,
+};
 pub use inbox::{
     EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,
     NewEvent, SendLimits,
@@ -25,7 +29,7 @@ pub use operations::{
 };
 pub use outbox::{
     AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
-    DeliveryState, Enqueued, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
+    DeliveryState, Enqueued, Hold, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
 };
 pub use schedules::{
     AdoptSchedule, Cursor, Expansion, NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome,
@@ -39,7 +43,17 @@ pub use sqlite::{Bodies, Role, SqliteStore};
 /// A verb is one atomic step: it happens as a whole or not at all, and it is on disk when it
 /// returns. No verb spans a request to ImbaChat.
 pub trait Store:
-    Lifecycle + Snapshots + Inbox + Outbox + Schedules + Operations + Ledger + Send + Sync + 'static
+    Lifecycle
+    + Snapshots
+    + Inbox
+    + Outbox
+    + Schedules
+    + Operations
+    + Ledger
+    + Explanations
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -51,6 +65,7 @@ impl<T> Store for T where
         + Schedules
         + Operations
         + Ledger
+        + Explanations
         + Send
         + Sync
         + 'static

@@ -99,6 +99,32 @@ words! {
     }
 }
 
+words! {
+    /// What an attempt had to wait for last.
+    Hold {
+        /// An earlier delivery of its lane.
+        Lane = "lane",
+        /// The distance between two requests to one room.
+        RoomRate = "room_rate",
+        /// The distance between two requests of one widget.
+        WidgetRate = "widget_rate",
+        /// The server had asked to be left alone.
+        RetryAfter = "retry_after",
+        /// An operator had paused it.
+        Paused = "paused",
+        /// The outage breaker was open.
+        Outage = "outage",
+        /// The credentials breaker was open.
+        Credentials = "credentials",
+        /// The redirect breaker was open.
+        Redirect = "redirect",
+        /// No daemon ran.
+        Downtime = "downtime",
+        /// As many requests were on their way as may be.
+        Concurrency = "concurrency",
+    }
+}
+
 /// How a row is born.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Born {
@@ -137,6 +163,8 @@ pub struct NewDelivery {
     pub expires_at: Timestamp,
     /// How it is born.
     pub born: Born,
+    /// Why it is born dead, in words.
+    pub detail: Option<String>,
     /// Whether the bot is to be told what became of it.
     pub report: bool,
 }
@@ -199,6 +227,9 @@ pub struct DeliveryRecord {
     /// Why: for `dead` one of the reasons, for `unknown` what made it so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why it was born dead, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// More than one request for it may have been applied.
     pub possible_duplicate: bool,
     /// When it was recorded.
@@ -241,6 +272,15 @@ pub struct AttemptRecord {
     /// The HTTP status, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
+    /// The server's words or ours, for one line; absent where the store keeps no texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What it had to wait for last, if it waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Hold>,
+    /// Since when it could have left otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
 }
 
 /// What may be claimed of one widget.
@@ -349,6 +389,8 @@ pub struct Settled {
     pub code: String,
     /// The HTTP status.
     pub http_status: Option<u16>,
+    /// The server's words or ours, made safe for one line.
+    pub detail: String,
     /// What follows.
     pub next: Next,
 }

@@ -96,6 +96,7 @@ fn message(key: &str) -> NewDelivery {
         not_before: None,
         expires_at: now() + Duration::from_secs(3_600),
         born: Born::Queued,
+        detail: None,
         report: false,
     }
 }
@@ -438,4 +439,32 @@ fn what_was_asked_for_is_written_before_the_role_is_given_up() {
         let store = open(&path, Role::Daemon).unwrap();
         assert_eq!(run(store.deliveries(&DeliveryFilter::default())).len(), round);
     }
+}
+
+#[test]
+fn a_store_of_the_step_before_is_upgraded_with_its_queue_and_its_pauses() {
+    let (_folder, path) = place();
+    {
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
+        old.execute_batch(
+            "PRAGMA application_id = 0x696d6261; PRAGMA user_version = 1;
+             INSERT INTO pause VALUES ('widget/w', 5), ('bot/b', 6);
+             INSERT INTO delivery (id, key, widget, room, sender, policy, text, text_sha256, state,
+                 open, counts, created_at, not_before, expires_at, keeps)
+             VALUES (unhex('00112233445566778899aabbccddeeff'), 'k', 'w', 1, '7', 'at_most_once',
+                 'text', 'hash', 'queued', 1, 0, 1, 1, 9000000000000000, 1);
+             INSERT INTO lane VALUES ('w', 1, '7', 1);",
+        )
+        .unwrap();
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(*failure(&path, Role::Visitor).kind(), ErrorKind::Unusable, "only `run` upgrades");
+    let store = open(&path, Role::Daemon).unwrap();
+    let paused: Vec<String> = run(store.paused()).iter().map(ToString::to_string).collect();
+    assert_eq!(paused, ["bot/b", "widget/w"]);
+    assert_eq!(claim(&store, 10), 0, "the pause holds");
+    let widget = imbabot_store::PauseScope::Widget("w".parse().unwrap());
+    assert!(run(store.pause(now(), &widget, false)));
+    assert_eq!(claim(&store, 10), 1);
 }

@@ -112,6 +112,7 @@ fn delivery(
         not_before: None,
         expires_at: now + config.delivery.expires_after,
         born: Born::Queued,
+        detail: None,
         report: false,
     })
 }

@@ -401,6 +401,7 @@ pub fn an_answer_to_an_attempt_that_never_was_moves_nothing(backend: &dyn Backen
         class: Class::Delivered,
         code: "ok".into(),
         http_status: None,
+        detail: String::new(),
         next: delivered(7).1,
     };
     assert!(run(bench.store.settle(at(3), RULES, vec![outcome])).is_empty());
@@ -563,7 +564,15 @@ pub fn a_text_goes_with_the_end_of_its_delivery_where_only_hashes_are_kept(backe
         };
         let code = "seen".into();
         let (delivery, attempt) = (claimed.id, claimed.attempt);
-        let one = crate::Settled { delivery, attempt, class, code, http_status: None, next };
+        let one = crate::Settled {
+            delivery,
+            attempt,
+            class,
+            code,
+            http_status: None,
+            detail: String::new(),
+            next,
+        };
         run(bench.store.settle(at(2), last, vec![one]));
     }
     assert!(bench.record("resolved").text.is_some(), "it may be sent again by an operator");

@@ -485,6 +485,7 @@ impl Model {
             class,
             code: "seen".into(),
             http_status: Some(200),
+            detail: String::new(),
             next: next.clone(),
         };
         let told = run(self.bench.store.settle(self.now, RULES, vec![settled])).remove(0);

@@ -72,6 +72,7 @@ pub(super) fn message(key: &str) -> NewDelivery {
         not_before: None,
         expires_at: at(3_600),
         born: Born::Queued,
+        detail: None,
         report: false,
     }
 }
@@ -192,6 +193,7 @@ impl Bench {
             class,
             code: format!("seen_{class}"),
             http_status: None,
+            detail: String::new(),
             next,
         };
         run(self.store.settle(now, RULES, vec![outcome])).remove(0)

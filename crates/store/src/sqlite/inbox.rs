@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use imbabot_bot::units::format_duration;
 use imbabot_bot::{BotName, MemoryWrite, RoomChange, Seen, WidgetName};
 use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -599,11 +600,18 @@ fn commit_handled(tx: &Connection, handled: &Handled, bodies: Bodies) -> Result<
     let mut counts = Counts::read(tx, *now, bot, &handled.limits)?;
     let mut results = Vec::with_capacity(handled.sends.len());
     for send in &handled.sends {
-        let born = match send.born {
-            Born::Queued if !counts.admit(tx, *now, send)? => Born::Dead(DeadReason::Suppressed),
-            born => born,
+        let beyond = match send.born {
+            Born::Queued => counts.beyond(tx, *now, send)?,
+            Born::Dead(_) => None,
         };
-        results.push(outbox::insert(tx, *now, &NewDelivery { born, ..send.clone() }, bodies)?);
+        results.push(match beyond {
+            None => outbox::insert(tx, *now, send, bodies)?,
+            Some(limit) => {
+                let born = Born::Dead(DeadReason::Suppressed);
+                let refused = NewDelivery { born, detail: Some(limit), ..send.clone() };
+                outbox::insert(tx, *now, &refused, bodies)?
+            }
+        });
     }
     end_entry(tx, *now, bot, entry.event, EventOutcome::Handled, None)?;
     Ok(HandledOutcome::Committed(results))
@@ -628,7 +636,13 @@ impl<'a> Counts<'a> {
         Ok(Self { limits, event: 0, bot: bot.cast_unsigned(), rooms: BTreeMap::new() })
     }
 
-    fn admit(&mut self, tx: &Connection, now: Timestamp, send: &NewDelivery) -> Result<bool> {
+    /// The limit that refuses one more message, in words; it is counted if none does.
+    fn beyond(
+        &mut self,
+        tx: &Connection,
+        now: Timestamp,
+        send: &NewDelivery,
+    ) -> Result<Option<String>> {
         let (most, window) = self.limits.per_bot_and_room;
         let room = match self.rooms.get(&send.room.0) {
             Some(count) => *count,
@@ -652,18 +666,26 @@ impl<'a> Counts<'a> {
         let known: bool = tx
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM delivery WHERE key = ?1)")?
             .query_row([&send.key], |row| row.get(0))?;
-        let admitted = known
-            || self.event < self.limits.per_event
-                && self.bot < u64::from(self.limits.per_bot.0)
-                && room < u64::from(most);
-        if admitted && !known {
-            self.event += 1;
-            self.bot += 1;
-            self.rooms.insert(send.room.0, room + 1);
-        } else {
-            self.rooms.insert(send.room.0, room);
+        self.rooms.insert(send.room.0, room);
+        if known {
+            return Ok(None);
         }
-        Ok(admitted)
+        let (bots_most, bots_window) = self.limits.per_bot;
+        if self.event >= self.limits.per_event {
+            return Ok(Some(format!("per_event: {} for one event", self.limits.per_event)));
+        }
+        if self.bot >= u64::from(bots_most) {
+            let window = format_duration(bots_window);
+            return Ok(Some(format!("per_bot: {bots_most} within {window}")));
+        }
+        if room >= u64::from(most) {
+            let window = format_duration(window);
+            return Ok(Some(format!("per_bot_and_room: {most} within {window}")));
+        }
+        self.event += 1;
+        self.bot += 1;
+        self.rooms.insert(send.room.0, room + 1);
+        Ok(None)
     }
 }
 

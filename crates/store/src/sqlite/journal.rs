@@ -66,7 +66,7 @@ pub(super) fn attempt(tx: &Connection, now: Timestamp, record: &AttemptRecord) -
 
 pub(super) const DELIVERY_COLUMNS: &str = "id, key, widget, room, sender, bot, event, occurrence, \
      policy, text, text_sha256, state, reason, possible_duplicate, created_at, not_before, \
-     expires_at, server_message_id, server_uuid, server_time";
+     expires_at, server_message_id, server_uuid, server_time, detail";
 
 pub(super) fn read_delivery(row: &Row<'_>) -> Result<DeliveryRecord> {
     let text: Option<String> = row.get(9)?;
@@ -85,6 +85,7 @@ pub(super) fn read_delivery(row: &Row<'_>) -> Result<DeliveryRecord> {
         text,
         state: parsed(row, 11)?,
         reason: row.get(12)?,
+        detail: row.get(20)?,
         possible_duplicate: row.get(13)?,
         created_at: instant(row, 14)?,
         not_before: instant(row, 15)?,

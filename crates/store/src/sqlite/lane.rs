@@ -50,31 +50,61 @@ impl Lane {
             .optional()?)
     }
 
-    /// Says anew when the head may be claimed. To be called after every change of an open row.
-    pub(super) fn refresh(&self, tx: &Connection) -> Result<()> {
+    /// Says anew which is the head and when it may be claimed. To be called after every change of an
+    /// open row.
+    pub(super) fn refresh(&self, tx: &Connection, now: Timestamp) -> Result<()> {
         match self.head(tx)? {
-            Some((_, queued, at)) => self.set(tx, queued.then_some(at)),
+            Some((head, queued, at)) => {
+                tx.prepare_cached(
+                    "INSERT INTO lane (widget, room, sender, ready_at, head, head_since)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     ON CONFLICT (widget, room, sender) DO UPDATE SET
+                         ready_at = excluded.ready_at,
+                         head_since = iif(head IS excluded.head, head_since, excluded.head_since),
+                         head = excluded.head",
+                )?
+                .execute(params![
+                    self.widget,
+                    self.room,
+                    self.sender,
+                    queued.then_some(at),
+                    head,
+                    now.as_micros()
+                ])?;
+            }
             None => {
                 tx.prepare_cached(
                     "DELETE FROM lane WHERE widget = ?1 AND room = ?2 AND sender = ?3",
                 )?
                 .execute(params![self.widget, self.room, self.sender])?;
-                Ok(())
             }
         }
-    }
-
-    /// Not before `until`, for a reason that lies outside the lane (the room's rate).
-    pub(super) fn hold(&self, tx: &Connection, until: Option<Timestamp>) -> Result<()> {
-        self.set(tx, until.map(Timestamp::as_micros))
-    }
-
-    fn set(&self, tx: &Connection, ready_at: Option<i64>) -> Result<()> {
-        tx.prepare_cached(
-            "INSERT INTO lane (widget, room, sender, ready_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (widget, room, sender) DO UPDATE SET ready_at = excluded.ready_at",
-        )?
-        .execute(params![self.widget, self.room, self.sender, ready_at])?;
         Ok(())
+    }
+
+    /// Not before `until`, for a reason that lies outside the lane (the room's rate); without one,
+    /// not before the next refresh.
+    pub(super) fn hold(&self, tx: &Connection, until: Option<Timestamp>) -> Result<()> {
+        tx.prepare_cached(
+            "UPDATE lane SET ready_at = ?4 WHERE widget = ?1 AND room = ?2 AND sender = ?3",
+        )?
+        .execute(params![
+            self.widget,
+            self.room,
+            self.sender,
+            until.map(Timestamp::as_micros)
+        ])?;
+        Ok(())
+    }
+
+    /// Since when the head is the head.
+    pub(super) fn head_since(&self, tx: &Connection) -> Result<Option<Timestamp>> {
+        let since: Option<Option<i64>> = tx
+            .prepare_cached(
+                "SELECT head_since FROM lane WHERE widget = ?1 AND room = ?2 AND sender = ?3",
+            )?
+            .query_row(params![self.widget, self.room, self.sender], |row| row.get(0))
+            .optional()?;
+        Ok(since.flatten().map(Timestamp::from_micros))
     }
 }

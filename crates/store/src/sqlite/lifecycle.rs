@@ -10,6 +10,7 @@ use super::{Bodies, SqliteStore};
 use super::{inbox, outbox};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
+use crate::outbox::Class;
 
 #[async_trait]
 impl Lifecycle for SqliteStore {
@@ -55,6 +56,7 @@ impl Lifecycle for SqliteStore {
                     version,
                 };
                 journal::incarnation(tx, now, &record)?;
+                super::explanations::breakers_end(tx, now)?;
                 let turned_unknown = sending_becomes_unknown(tx, now, settle, bodies)?;
                 // A run that ended by itself gave its tries back in `end`.
                 let interrupted_events = inbox::stop_all(tx, now, true)?;
@@ -148,7 +150,13 @@ pub(super) fn sending_becomes_unknown(
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (seq, attempt) in &sending {
-        outbox::end_attempt(tx, now, *seq, *attempt, "ambiguous", "process_died", None)?;
+        let end = outbox::AttemptEnd {
+            class: Class::Ambiguous,
+            code: "process_died",
+            http_status: None,
+            detail: None,
+        };
+        outbox::end_attempt(tx, now, *seq, *attempt, &end)?;
         outbox::turn_unknown(tx, now, *seq, settle, "process_died", bodies)?;
     }
     Ok(sending.len() as u64)

@@ -8,8 +8,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::inbox::{RECORD, record_of};
 use super::journal::{self, DELIVERY_COLUMNS, parsed, unreadable};
 use super::lane::Lane;
-use super::{SqliteStore, inbox, outbox, schedules};
+use super::{SqliteStore, explanations, inbox, outbox, schedules};
 use crate::error::Result;
+use crate::explanations::Stop;
 use crate::inbox::EventRecord;
 use crate::operations::{
     CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
@@ -27,18 +28,15 @@ impl Operations for SqliteStore {
         self.link
             .write(move |tx| {
                 let changed = if paused {
-                    tx.execute(
-                        "INSERT INTO pause (scope, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                        params![scope, now.as_micros()],
-                    )?
+                    explanations::begin(tx, &scope, Stop::Paused, now, None)?
                 } else {
-                    tx.execute("DELETE FROM pause WHERE scope = ?1", [&scope])?
+                    explanations::end(tx, &scope, Stop::Paused, now)?
                 };
-                if changed == 0 {
+                if !changed {
                     return Ok(false);
                 }
                 if !paused {
-                    release_lanes(tx)?;
+                    release_lanes(tx, now)?;
                 }
                 let word = |paused: bool| if paused { "paused" } else { "running" };
                 let verb = if paused { "pause" } else { "resume" };
@@ -51,7 +49,10 @@ impl Operations for SqliteStore {
     async fn paused(&self) -> Result<Vec<PauseScope>> {
         self.link
             .read(|tx| {
-                let mut statement = tx.prepare_cached("SELECT scope FROM pause ORDER BY scope")?;
+                let mut statement = tx.prepare_cached(
+                    "SELECT scope FROM stoppage WHERE reason = 'paused' AND until IS NULL
+                     ORDER BY scope",
+                )?;
                 let mut rows = statement.query([])?;
                 let mut scopes = Vec::new();
                 while let Some(row) = rows.next()? {
@@ -287,14 +288,14 @@ fn queued(tx: &Connection, filter: &CancelFilter) -> Result<Vec<i64>> {
 }
 
 /// Lanes that a pause of their head's bot held may go again.
-fn release_lanes(tx: &Connection) -> Result<()> {
+fn release_lanes(tx: &Connection, now: Timestamp) -> Result<()> {
     let held: Vec<Lane> = tx
         .prepare("SELECT widget, room, sender FROM lane WHERE ready_at IS NULL")?
         .query_map([], |row| {
             Ok(Lane { widget: row.get(0)?, room: row.get(1)?, sender: row.get(2)? })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    held.iter().try_for_each(|lane| lane.refresh(tx))
+    held.iter().try_for_each(|lane| lane.refresh(tx, now))
 }
 
 fn tally(tx: &Connection) -> Result<Tally> {
@@ -365,6 +366,7 @@ fn prune(tx: &Connection, now: Timestamp, before: Timestamp, limit: usize) -> Re
         params![bound, limit],
     )?;
     gone += tx.execute("DELETE FROM rate WHERE tat < ?1", [bound])?;
+    gone += tx.execute("DELETE FROM stoppage WHERE until < ?1", [bound])?;
     Ok(gone as u64)
 }
 

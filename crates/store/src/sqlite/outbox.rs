@@ -3,6 +3,7 @@
 
 mod attempt;
 mod claim;
+mod hold;
 mod rate;
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-pub(super) use attempt::end_attempt;
+pub(super) use attempt::{AttemptEnd, end_attempt};
 pub(super) use claim::Paused;
 
 use super::journal::{self, DELIVERY_COLUMNS, parsed};
@@ -182,9 +183,9 @@ pub(super) fn insert(
     tx.prepare_cached(
         "INSERT INTO delivery (id, key, widget, room, sender, bot, event, occurrence, schedule,
              policy, text, text_sha256, state, reason, open, counts, created_at, not_before,
-             expires_at, ended_at, report, keeps)
+             expires_at, ended_at, report, keeps, detail)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-             ?19, ?20, ?21, ?22)",
+             ?19, ?20, ?21, ?22, ?23)",
     )?
     .execute(params![
         id.as_bytes(),
@@ -209,11 +210,12 @@ pub(super) fn insert(
         (!open).then_some(now.as_micros()),
         new.report,
         micros(new.expires_at.since(not_before.max(now))),
+        new.detail,
     ])?;
     let seq = tx.last_insert_rowid();
     journal::delivery(tx, now, seq)?;
     if open {
-        Lane::of(tx, seq)?.refresh(tx)?;
+        Lane::of(tx, seq)?.refresh(tx, now)?;
     }
     Ok(Enqueued { id, state, reason, known: false, refused: false })
 }
@@ -247,7 +249,7 @@ pub(super) fn turn_unknown(
         report(tx, now, seq, &record)?;
         return Ok(DeliveryState::Dead);
     }
-    Lane::of(tx, seq)?.refresh(tx)?;
+    Lane::of(tx, seq)?.refresh(tx, now)?;
     report(tx, now, seq, &record)?;
     Ok(DeliveryState::Unknown)
 }
@@ -269,7 +271,7 @@ pub(super) fn finish(
     )?
     .execute(params![seq, reason.as_str(), now.as_micros(), bodies == Bodies::Hash])?;
     let record = journal::delivery(tx, now, seq)?;
-    Lane::of(tx, seq)?.refresh(tx)?;
+    Lane::of(tx, seq)?.refresh(tx, now)?;
     Ok(record)
 }
 
@@ -292,7 +294,7 @@ pub(super) fn confirm(
     )?
     .execute(params![seq, now.as_micros(), bodies == Bodies::Hash])?;
     let record = journal::delivery(tx, now, seq)?;
-    Lane::of(tx, seq)?.refresh(tx)?;
+    Lane::of(tx, seq)?.refresh(tx, now)?;
     Ok(record)
 }
 
@@ -358,15 +360,16 @@ fn record(
         outcome.code = "foreign_answer".into();
         outcome.next = Next::Unknown;
     }
-    let news = end_attempt(
-        tx,
-        now,
-        seq,
-        outcome.attempt,
-        outcome.class.as_str(),
-        &outcome.code,
-        outcome.http_status,
-    )?;
+    // Where no texts are kept, the server's words are not kept either: they may quote one.
+    let kept = bodies == Bodies::Full || outcome.http_status.is_none();
+    let detail = (kept && !outcome.detail.is_empty()).then_some(outcome.detail.as_str());
+    let end = AttemptEnd {
+        class: outcome.class,
+        code: &outcome.code,
+        http_status: outcome.http_status,
+        detail,
+    };
+    let news = end_attempt(tx, now, seq, outcome.attempt, &end)?;
     let own = attempts == outcome.attempt;
     let state = match (state.as_str(), &outcome.next) {
         // The usual case.
@@ -416,7 +419,7 @@ fn apply(
                 bodies == Bodies::Hash
             ])?;
             let record = journal::delivery(tx, now, seq)?;
-            Lane::of(tx, seq)?.refresh(tx)?;
+            Lane::of(tx, seq)?.refresh(tx, now)?;
             report(tx, now, seq, &record)?;
             Ok(DeliveryState::Delivered)
         }
@@ -429,7 +432,7 @@ fn apply(
             )?
             .execute(params![seq, at.as_micros(), missed])?;
             journal::delivery(tx, now, seq)?;
-            Lane::of(tx, seq)?.refresh(tx)?;
+            Lane::of(tx, seq)?.refresh(tx, now)?;
             Ok(DeliveryState::Queued)
         }
         Next::Dead(reason) => {
@@ -534,7 +537,7 @@ pub(super) fn requeue(
     )?
     .execute(params![seq, now.as_micros(), possible_duplicate])?;
     journal::delivery(tx, now, seq)?;
-    Lane::of(tx, seq)?.refresh(tx)
+    Lane::of(tx, seq)?.refresh(tx, now)
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -146,6 +146,7 @@ impl Workload {
             not_before: None,
             expires_at: self.now + Duration::from_secs(if n == 3 { 1 } else { 300 }),
             born: Born::Queued,
+            detail: None,
             report: true,
         };
         Handled {
@@ -193,6 +194,7 @@ impl Workload {
                     class,
                     code: "code".into(),
                     http_status: None,
+                    detail: String::new(),
                     next,
                 };
                 block_on(self.store.settle(self.now, RULES, vec![settled])).unwrap();

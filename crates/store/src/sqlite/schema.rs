@@ -14,7 +14,10 @@ const APPLICATION_ID: i64 = 0x696d_6261;
 
 /// Each step brings the schema from its place in this list to the next number. Never edited once
 /// released; see `migrations/NOTES.md`.
-const STEPS: &[&str] = &[include_str!("../../migrations/0001_foundation.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../../migrations/0001_foundation.sql"),
+    include_str!("../../migrations/0002_explanations.sql"),
+];
 
 /// Refuses a file that is no store of imbabot, before anything in it is changed.
 pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<()> {

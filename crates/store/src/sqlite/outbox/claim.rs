@@ -5,10 +5,11 @@ use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::hold::Held;
 use super::rate::{self, clock_went_back, free_at, take};
 use super::{Bodies, expire};
 use crate::error::Result;
-use crate::outbox::{AttemptRecord, ClaimRequest, Claimed, ClaimedDelivery, WidgetClaim};
+use crate::outbox::{AttemptRecord, ClaimRequest, Claimed, ClaimedDelivery, Hold, WidgetClaim};
 use crate::sqlite::journal::{self, count, id, instant, parsed, parsed_or_none};
 use crate::sqlite::lane::Lane;
 
@@ -23,7 +24,7 @@ pub(in crate::sqlite) struct Paused(Vec<String>);
 impl Paused {
     pub(in crate::sqlite) fn read(tx: &Connection) -> Result<Self> {
         let scopes = tx
-            .prepare_cached("SELECT scope FROM pause")?
+            .prepare_cached("SELECT scope FROM stoppage WHERE reason = 'paused' AND until IS NULL")?
             .query_map([], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         Ok(Self(scopes))
@@ -70,7 +71,7 @@ pub(super) fn claim_widget(
             return Ok(());
         }
         let Some((seq, _, _)) = lane.head(tx)? else {
-            lane.refresh(tx)?;
+            lane.refresh(tx, now)?;
             continue;
         };
         let head = read_head(tx, seq)?;
@@ -95,9 +96,9 @@ pub(super) fn claim_widget(
             continue;
         }
         let held_until = free_at(tx, &rate::silence_key(name))?;
-        let held = held_until > now && held_until <= now + rate::LONGEST_SILENCE;
+        let silent = held_until > now && held_until <= now + rate::LONGEST_SILENCE;
         let widget_free =
-            free_at(tx, &rate::widget_key(name))?.max(if held { held_until } else { now });
+            free_at(tx, &rate::widget_key(name))?.max(if silent { held_until } else { now });
         if widget_free > now {
             wait_until(claimed, widget_free);
             return Ok(());
@@ -113,10 +114,18 @@ pub(super) fn claim_widget(
             }
             continue;
         }
+        let held = Held {
+            lane: &lane,
+            bot: head.bot.as_ref(),
+            room_free,
+            silent_until: held_until,
+            widget_free: free_at(tx, &rate::widget_key(name))?,
+        };
+        let hold = held.hold(tx, now, seq)?;
         take(tx, &rate::widget_key(name), now, widget.interval)?;
         take(tx, &room_key, now, widget.room_interval)?;
-        claimed.deliveries.push(start_attempt(tx, request, seq, head)?);
-        lane.refresh(tx)?;
+        claimed.deliveries.push(start_attempt(tx, request, seq, head, hold)?);
+        lane.refresh(tx, now)?;
         slots -= 1;
     }
     Ok(())
@@ -186,6 +195,7 @@ fn start_attempt(
     request: &ClaimRequest,
     seq: i64,
     head: ClaimedDelivery,
+    hold: Option<(Hold, Timestamp)>,
 ) -> Result<ClaimedDelivery> {
     let now = request.now;
     tx.prepare_cached(
@@ -201,15 +211,21 @@ fn start_attempt(
         class: None,
         code: None,
         http_status: None,
+        detail: None,
+        held_by: hold.map(|(by, _)| by),
+        held_since: hold.map(|(_, since)| since),
     };
     tx.prepare_cached(
-        "INSERT INTO attempt (delivery, n, incarnation, started_at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO attempt (delivery, n, incarnation, started_at, held_by, held_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![
         head.id.as_bytes(),
         head.attempt,
         request.incarnation.0,
-        now.as_micros()
+        now.as_micros(),
+        attempt.held_by.map(Hold::as_str),
+        attempt.held_since.map(Timestamp::as_micros)
     ])?;
     journal::delivery(tx, now, seq)?;
     journal::attempt(tx, now, &attempt)?;

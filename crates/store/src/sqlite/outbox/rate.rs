@@ -32,7 +32,7 @@ pub(super) fn clock_went_back(tx: &Connection, now: Timestamp, widget: &str) -> 
             Ok(Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    later.iter().try_for_each(|lane| lane.refresh(tx))
+    later.iter().try_for_each(|lane| lane.refresh(tx, now))
 }
 
 /// Even spacing without burst: the next request leaves an interval after this one.
