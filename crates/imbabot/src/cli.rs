@@ -13,6 +13,7 @@ mod send;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod when;
+mod why;
 
 use std::sync::Arc;
 
@@ -91,6 +92,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Events { verb, poisoned, limit } => {
             block_on(events::events(command, verb, poisoned, limit))
         }
+        Verb::Why { id } => block_on(why::why(command, &id)),
         Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
         Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),
         Verb::Ledger { verb } => block_on(ledger::ledger(command, verb)),

@@ -11,6 +11,7 @@ mod output;
 mod registry;
 mod setup;
 mod telemetry;
+mod why;
 
 pub use app::App;
 pub use exit::Exit;

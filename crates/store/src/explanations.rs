@@ -66,15 +66,24 @@ pub struct Downtime {
     pub killed: bool,
 }
 
+/// A line of the ledger and when it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// When.
+    pub at: Timestamp,
+    /// The line.
+    pub line: LedgerLine,
+}
+
 /// What the records tell of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryStory {
     /// As it stands.
     pub record: DeliveryRecord,
     /// Its own lines, those of its attempts and those of operators' acts on it, ascending.
-    pub lines: Vec<LedgerLine>,
+    pub lines: Vec<Told>,
     /// The last lines of what caused it: the occurrence, or the event of its bot.
-    pub cause: Vec<LedgerLine>,
+    pub cause: Vec<Told>,
     /// When nothing of its widget or bot was sent, during its life.
     pub stoppages: Vec<Stoppage>,
     /// When no daemon ran, during its life.
@@ -92,7 +101,7 @@ pub struct DeliveryStory {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OccurrenceStory {
     /// The lines of the occurrence and the lines of runs that contain its instant, ascending.
-    pub lines: Vec<LedgerLine>,
+    pub lines: Vec<Told>,
     /// Its deliveries, in the order of recording.
     pub deliveries: Vec<DeliveryRecord>,
     /// Rooms that were left out because an earlier delivery still waited there.

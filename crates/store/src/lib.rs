@@ -15,7 +15,7 @@ pub mod sqlite;
 
 pub use error::{Error, ErrorKind, Result};
 pub use explanations::{
-    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage,
+    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage, Told,
 };
 pub use inbox::{
     EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,

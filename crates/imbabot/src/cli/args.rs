@@ -104,6 +104,12 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Why a message is where it is, or why there is none
+    Why {
+        /// A delivery, or an occurrence such as standup@2026-03-30T07:00:00Z
+        #[arg(value_name = "OCCURRENCE|DELIVERY")]
+        id: String,
+    },
     /// The emergency stop: nothing is sent until `resume`, also over restarts
     Pause(Scope),
     /// Goes on after `pause`

@@ -154,7 +154,7 @@ pub fn the_story_of_a_delivery_has_all_that_happened_to_it(backend: &dyn Backend
     let told: Vec<String> = story
         .lines
         .iter()
-        .map(|line| match &line.line {
+        .map(|line| match &line.line.line {
             Line::Delivery(record) => format!("delivery {}", record.state),
             Line::Attempt(attempt) => format!("attempt {:?} {:?}", attempt.class, attempt.detail),
             Line::Operator(act) => act.verb.clone(),
@@ -276,11 +276,11 @@ pub fn the_story_of_an_occurrence_has_its_deliveries_and_what_was_left_out(backe
     assert!(!fired.unserved && fired.present && !fired.paused);
     assert_eq!(fired.fired_through, Some(at(100)));
     assert!(
-        matches!(fired.lines.last().map(|l| &l.line), Some(Line::Occurrence(o)) if o.deliveries == 2)
+        matches!(fired.lines.last().map(|l| &l.line.line), Some(Line::Occurrence(o)) if o.deliveries == 2)
     );
     let missed = story(50);
     assert!(
-        matches!(&missed.lines[..], [line] if matches!(&line.line, Line::Range(run) if run.count == 9))
+        matches!(&missed.lines[..], [line] if matches!(&line.line.line, Line::Range(run) if run.count == 9))
     );
     assert!(story(5).lines.is_empty() && story(5).deliveries.is_empty());
 }

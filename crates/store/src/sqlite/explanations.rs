@@ -12,9 +12,9 @@ use super::lane::Lane;
 use super::ledger::{LINE, read_line};
 use crate::error::Result;
 use crate::explanations::{
-    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage,
+    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage, Told,
 };
-use crate::ledger::{LedgerLine, Line};
+use crate::ledger::Line;
 use crate::outbox::{DeliveryRecord, DeliveryState};
 
 #[async_trait]
@@ -132,7 +132,7 @@ fn delivery_story(tx: &Connection, id: DeliveryId) -> Result<Option<DeliveryStor
 }
 
 /// Lines by the ids under which they were appended.
-fn lines_of_delivery(tx: &Connection, id: DeliveryId) -> Result<Vec<LedgerLine>> {
+fn lines_of_delivery(tx: &Connection, id: DeliveryId) -> Result<Vec<Told>> {
     let name = id.to_string();
     select_lines(
         tx,
@@ -146,7 +146,7 @@ fn lines_of_delivery(tx: &Connection, id: DeliveryId) -> Result<Vec<LedgerLine>>
     )
 }
 
-fn cause(tx: &Connection, record: &DeliveryRecord) -> Result<Vec<LedgerLine>> {
+fn cause(tx: &Connection, record: &DeliveryRecord) -> Result<Vec<Told>> {
     let (kind, id) = match (&record.occurrence, &record.event, &record.bot) {
         (Some(occurrence), _, _) => ("occurrence", occurrence.clone()),
         (None, Some(event), Some(bot)) => ("event", format!("{event}/{bot}")),
@@ -178,7 +178,7 @@ fn occurrence_story(
             &[&key],
         )?;
         lines.extend(runs.into_iter().filter(|line| {
-            matches!(&line.line, Line::Range(run) if run.from <= nominal_at && nominal_at <= run.to)
+            matches!(&line.line.line, Line::Range(run) if run.from <= nominal_at && nominal_at <= run.to)
         }));
     }
     let deliveries = tx
@@ -215,12 +215,12 @@ fn select_lines(
     tx: &Connection,
     sql: &str,
     parameters: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<LedgerLine>> {
+) -> Result<Vec<Told>> {
     let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
     let mut lines = Vec::new();
     while let Some(row) = rows.next()? {
-        lines.push(read_line(row)?);
+        lines.push(Told { at: instant(row, 5)?, line: read_line(row)? });
     }
     Ok(lines)
 }

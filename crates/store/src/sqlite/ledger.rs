@@ -29,7 +29,8 @@ impl Ledger for SqliteStore {
 }
 
 /// To be read by [`read_line`].
-pub(super) const LINE: &str = "SELECT l.seq, l.kind, l.body, d.text, d.text_sha256 FROM ledger l
+pub(super) const LINE: &str =
+    "SELECT l.seq, l.kind, l.body, d.text, d.text_sha256, l.at FROM ledger l
      LEFT JOIN delivery d ON l.kind = 'delivery' AND d.id = unhex(l.id)";
 
 pub(super) fn read_line(row: &Row<'_>) -> Result<LedgerLine> {
