@@ -86,7 +86,7 @@ async fn readyz(State(engine): State<Engine>) -> Response {
 }
 
 async fn metrics(State(engine): State<Engine>) -> Response {
-    let text = engine.metrics() + &process();
+    let text = engine.metrics().await + &process();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

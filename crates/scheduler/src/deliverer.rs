@@ -403,9 +403,6 @@ fn count(
 ) {
     let metrics = &shared.metrics;
     metrics.count(Family::send_attempts_total, &[record.class.as_str()]);
-    if record.state != DeliveryState::Queued {
-        metrics.count(Family::deliveries_total, &[record.state.as_str(), ""]);
-    }
     if record.state == DeliveryState::Delivered {
         let since = now.since(delivery.not_before.max(delivery.created_at));
         metrics.observe(Family::delivery_latency_seconds, since.as_secs_f64());

@@ -310,13 +310,16 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
                 if delivery.known {
                     continue;
                 }
-                let reason = delivery.reason.map_or("", DeadReason::as_str);
-                shared.metrics.count(Family::deliveries_total, &[delivery.state.as_str(), reason]);
                 if let Some(reason) = delivery.reason {
-                    shared.metrics.count(Family::suppressed_total, &[reason.as_str()]);
+                    let detail = delivery.detail.as_deref().unwrap_or_default();
+                    if reason == DeadReason::Suppressed {
+                        // Its name stands before the colon.
+                        let limit = detail.split(':').next().unwrap_or_default();
+                        shared.metrics.count(Family::suppressed_total, &[limit]);
+                    }
                     tracing::warn!(
                         bot = %bot, event, delivery = %delivery.id, reason = reason.as_str(),
-                        "a message of the bot is not sent"
+                        "a message of the bot is not sent: {detail}"
                     );
                 }
             }

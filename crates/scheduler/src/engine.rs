@@ -250,10 +250,10 @@ impl Engine {
         beats.iter().all(|(task, age)| *age < STALLED || *task == WAITS)
     }
 
-    /// All metrics in Prometheus' text format.
-    #[must_use]
-    pub fn metrics(&self) -> String {
+    /// All metrics in Prometheus' text format, the counts of the store as they are now.
+    pub async fn metrics(&self) -> String {
         let metrics = &self.shared.metrics;
+        count(&self.shared).await;
         let now = self.shared.clock.now();
         for (name, widget) in self.status().widgets {
             if let Some(last) = widget.last_good_poll {
@@ -354,8 +354,10 @@ async fn count(shared: &Shared) {
     if let Ok(tally) = shared.store.tally().await {
         let metrics = &shared.metrics;
         let mut states = std::collections::BTreeMap::new();
-        for (state, _, count) in &tally.deliveries {
-            *states.entry(*state).or_insert(0) += count;
+        for count in &tally.deliveries {
+            *states.entry(count.state).or_insert(0) += count.present;
+            let labels = [count.state.as_str(), count.reason.as_deref().unwrap_or_default()];
+            metrics.set(Family::deliveries_total, &labels, float(count.total));
         }
         for state in imbabot_store::DeliveryState::ALL {
             let count = states.get(state).copied().unwrap_or(0);

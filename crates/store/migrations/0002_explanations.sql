@@ -27,3 +27,34 @@ ALTER TABLE delivery ADD COLUMN detail TEXT;
 -- Since when the head of the lane is its head.
 ALTER TABLE lane ADD COLUMN head INTEGER;
 ALTER TABLE lane ADD COLUMN head_since INTEGER;
+
+-- How many deliveries are in a state now, and how many ever came to it. Kept with every change, so that
+-- telling it does not walk the deliveries, and so that the second number outlives the retention.
+CREATE TABLE delivery_count (
+    state   TEXT NOT NULL,
+    reason  TEXT NOT NULL,    -- '' where there is none
+    present INTEGER NOT NULL,
+    total   INTEGER NOT NULL,
+    PRIMARY KEY (state, reason)
+) STRICT, WITHOUT ROWID;
+INSERT INTO delivery_count (state, reason, present, total)
+    SELECT state, coalesce(reason, ''), count(*), count(*) FROM delivery GROUP BY 1, 2;
+
+CREATE TRIGGER delivery_born AFTER INSERT ON delivery BEGIN
+    INSERT INTO delivery_count VALUES (new.state, coalesce(new.reason, ''), 1, 1)
+    ON CONFLICT DO UPDATE SET present = present + 1, total = total + 1;
+END;
+CREATE TRIGGER delivery_moved AFTER UPDATE OF state, reason ON delivery
+WHEN old.state <> new.state OR old.reason IS NOT new.reason BEGIN
+    UPDATE delivery_count SET present = present - 1
+    WHERE state = old.state AND reason = coalesce(old.reason, '');
+    INSERT INTO delivery_count VALUES (new.state, coalesce(new.reason, ''), 1, 1)
+    ON CONFLICT DO UPDATE SET present = present + 1, total = total + 1;
+END;
+CREATE TRIGGER delivery_pruned AFTER DELETE ON delivery BEGIN
+    UPDATE delivery_count SET present = present - 1
+    WHERE state = old.state AND reason = coalesce(old.reason, '');
+END;
+
+DROP INDEX delivery_tally;
+DROP INDEX occurrence_tally;

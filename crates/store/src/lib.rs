@@ -25,7 +25,7 @@ pub use ledger::{Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 pub use operations::{
     CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    Tally,
+    StateCount, Tally,
 };
 pub use outbox::{
     AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,

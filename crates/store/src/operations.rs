@@ -92,19 +92,30 @@ pub struct OperatorRecord {
     pub at: Timestamp,
 }
 
+/// How many deliveries stand in one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateCount {
+    /// The state.
+    pub state: DeliveryState,
+    /// The reason, if it has one.
+    pub reason: Option<String>,
+    /// How many stand so now.
+    pub present: u64,
+    /// How often a delivery came to stand so, since the store was made.
+    pub total: u64,
+}
+
 /// Counts of what the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Deliveries by state and reason.
-    pub deliveries: Vec<(DeliveryState, Option<String>, u64)>,
+    /// Deliveries by state and reason: how many there are, and how often one came to it, ever.
+    pub deliveries: Vec<StateCount>,
     /// Deliveries that may have been applied more than once.
     pub possible_duplicates: u64,
     /// Entries of the inbox that wait or are being handled.
     pub events_waiting: u64,
     /// Poisoned entries by bot.
     pub events_poisoned: Vec<(BotName, u64)>,
-    /// Occurrences by schedule and outcome.
-    pub occurrences: Vec<(String, String, u64)>,
 }
 
 /// An operator's acts and looks.

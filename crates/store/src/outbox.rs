@@ -186,6 +186,8 @@ pub struct Enqueued {
     pub state: DeliveryState,
     /// Why, if it is dead.
     pub reason: Option<DeadReason>,
+    /// Why it was born dead, in words.
+    pub detail: Option<String>,
     /// The key was there before.
     pub known: bool,
     /// The key was there before with another text, room, sender or widget: nothing was changed.

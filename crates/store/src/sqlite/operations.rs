@@ -14,7 +14,7 @@ use crate::explanations::Stop;
 use crate::inbox::EventRecord;
 use crate::operations::{
     CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    Tally,
+    StateCount, Tally,
 };
 use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
 
@@ -301,10 +301,16 @@ fn release_lanes(tx: &Connection, now: Timestamp) -> Result<()> {
 fn tally(tx: &Connection) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut statement =
-        tx.prepare_cached("SELECT state, reason, count(*) FROM delivery GROUP BY reason, state")?;
+        tx.prepare_cached("SELECT state, reason, present, total FROM delivery_count")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        tally.deliveries.push((parsed(row, 0)?, row.get(1)?, journal::number(row, 2)?));
+        let reason: String = row.get(1)?;
+        tally.deliveries.push(StateCount {
+            state: parsed(row, 0)?,
+            reason: (!reason.is_empty()).then_some(reason),
+            present: journal::number(row, 2)?,
+            total: journal::number(row, 3)?,
+        });
     }
     let one = |sql: &str| -> Result<u64> {
         Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
@@ -316,13 +322,6 @@ fn tally(tx: &Connection) -> Result<Tally> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         tally.events_poisoned.push((parsed(row, 0)?, journal::number(row, 1)?));
-    }
-    let mut statement = tx.prepare_cached(
-        "SELECT schedule, outcome, count(*) FROM occurrence GROUP BY schedule, outcome",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        tally.occurrences.push((row.get(0)?, row.get(1)?, journal::number(row, 2)?));
     }
     Ok(tally)
 }

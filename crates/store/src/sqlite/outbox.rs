@@ -169,7 +169,7 @@ pub(super) fn insert(
         .optional()?
         .transpose()?;
     if let Some((state, reason, same)) = known {
-        return Ok(Enqueued { id, state, reason, known: true, refused: !same });
+        return Ok(Enqueued { id, state, reason, detail: None, known: true, refused: !same });
     }
     let (state, reason) = match new.born {
         Born::Queued => (DeliveryState::Queued, None),
@@ -217,7 +217,8 @@ pub(super) fn insert(
     if open {
         Lane::of(tx, seq)?.refresh(tx, now)?;
     }
-    Ok(Enqueued { id, state, reason, known: false, refused: false })
+    let detail = new.detail.clone();
+    Ok(Enqueued { id, state, reason, detail, known: false, refused: false })
 }
 
 /// sending → unknown, and when it moves on by itself.

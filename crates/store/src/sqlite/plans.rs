@@ -235,7 +235,6 @@ fn assert_by_index(plans: &[(String, Vec<String>)]) {
             assert!(!step.contains("TEMP B-TREE"), "{step}: {sql}");
             // All of a bot's entries, or all rows of a state, are as good as a whole table.
             assert!(!step.ends_with("PRIMARY KEY (bot=?)"), "{step}: {sql}");
-            assert!(!step.contains("delivery_tally"), "{step}: {sql}");
         }
     }
     for (start, index) in [
