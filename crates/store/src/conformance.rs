@@ -169,6 +169,8 @@ macro_rules! store_conformance {
             many_poisoned_entries_do_not_stop_the_pruning
             an_occurrence_does_not_fire_again_after_it_was_pruned
             old_occurrences_become_runs_that_do_not_overlap
+            a_schedule_that_always_fires_is_one_run_after_years
+            a_record_goes_with_all_its_lines_at_once
             a_new_store_is_whole
             a_message_that_another_person_cancels_meanwhile_is_settled_as_it_went
         }

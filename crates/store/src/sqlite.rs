@@ -13,6 +13,7 @@ mod operations;
 mod outbox;
 #[cfg(test)]
 mod plans;
+mod retention;
 mod role;
 mod schedules;
 mod schema;

@@ -511,6 +511,73 @@ pub fn old_occurrences_become_runs_that_do_not_overlap(backend: &dyn Backend) {
     assert_eq!(runs, expected);
 }
 
+pub fn a_schedule_that_always_fires_is_one_run_after_years(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let schedule = AdoptSchedule { key: "s".into(), definition: "d".into() };
+    run(bench.store.adopt_schedules(at(0), vec![schedule]));
+    for n in 1..=30 {
+        let step = OccurrenceCommit {
+            key: "s".into(),
+            now: at(n),
+            from: at(n - 1),
+            through: at(n),
+            occurrences: vec![old_occurrence("s", n, OccurrenceOutcome::Fired, None)],
+            ranges: vec![],
+        };
+        assert!(run(bench.store.commit_occurrences(step)));
+        run(bench.store.prune(at(n), at(n), 100));
+    }
+    let runs: Vec<RangeRecord> = bench
+        .lines()
+        .into_iter()
+        .filter_map(|line| match line.line {
+            Line::Range(range) => Some(range),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    assert_eq!((runs[0].from, runs[0].to, runs[0].count), (at(1), at(29), 29));
+    // Long after: what accounts for instants is not forgotten.
+    run(bench.store.prune(at(1_000_000), at(900_000), 100));
+    let told = bench.lines().into_iter().find(|line| matches!(line.line, Line::Range(_)));
+    assert!(matches!(told.unwrap().line, Line::Range(run) if run.count == 30));
+}
+
+pub fn a_record_goes_with_all_its_lines_at_once(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    bench.adopt(at(0), &["b"]);
+    for n in 1..=5 {
+        bench.enqueue(at(n), vec![to_room(&format!("k{n}"), n.unsigned_abs())]);
+        bench.tell(at(n), vec![opened(n.unsigned_abs(), &["b"])]);
+    }
+    for claimed in bench.claim(at(10)) {
+        bench.settle(at(11), &claimed, delivered(claimed.room.0));
+    }
+    let (entries, _) = bench.entries(at(12), &[("b", 5)]);
+    for entry in &entries {
+        bench.handle(entry, at(12));
+    }
+    loop {
+        let gone = run(bench.store.prune(at(5_000), at(4_000), 1));
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+        for line in bench.lines() {
+            let (name, whole) = match line.line {
+                Line::Delivery(record) => (record.id.to_string(), 5),
+                Line::Attempt(attempt) => (attempt.delivery.to_string(), 5),
+                Line::Event(event) => (event.id, 0),
+                _ => continue,
+            };
+            *lines.entry(name).or_insert(0) += usize::from(whole > 0);
+        }
+        // Queued, sending, delivered; the attempt's beginning and end.
+        assert!(lines.values().all(|count| [0, 5].contains(count)), "{lines:?}");
+        if gone == 0 {
+            assert!(lines.is_empty(), "{lines:?}");
+            break;
+        }
+    }
+}
+
 pub fn a_new_store_is_whole(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     bench.enqueue(at(0), vec![message("k")]);

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::inbox::{RECORD, record_of};
 use super::journal::{self, DELIVERY_COLUMNS, parsed, unreadable};
 use super::lane::Lane;
-use super::{SqliteStore, explanations, inbox, outbox, schedules};
+use super::{SqliteStore, explanations, inbox, outbox, retention};
 use crate::error::Result;
 use crate::explanations::Stop;
 use crate::inbox::EventRecord;
@@ -218,7 +218,7 @@ impl Operations for SqliteStore {
     }
 
     async fn prune(&self, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64> {
-        self.link.write(move |tx| prune(tx, now, before, limit)).await
+        self.link.write(move |tx| retention::prune(tx, now, before, limit)).await
     }
 
     async fn check_integrity(&self, thorough: bool) -> Result<Option<String>> {
@@ -324,70 +324,4 @@ fn tally(tx: &Connection) -> Result<Tally> {
         tally.events_poisoned.push((parsed(row, 0)?, journal::number(row, 1)?));
     }
     Ok(tally)
-}
-
-/// Finished records older than `before`, oldest first. The cursors stay, so no instant fires
-/// again; a caller's key may be used again after its retention, as documented. What still waits,
-/// is unknown or was poisoned stays, with its whole history.
-fn prune(tx: &Connection, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let bound = before.as_micros();
-    let mut gone = 0;
-    gone += tx.execute(
-        "DELETE FROM attempt WHERE delivery IN (SELECT id FROM delivery
-             WHERE state IN ('delivered', 'dead') AND created_at < ?1 AND ended_at < ?1
-             ORDER BY created_at LIMIT ?2)",
-        params![bound, limit],
-    )?;
-    gone += tx.execute(
-        "DELETE FROM delivery WHERE seq IN (SELECT seq FROM delivery
-             WHERE state IN ('delivered', 'dead') AND created_at < ?1 AND ended_at < ?1
-             ORDER BY created_at LIMIT ?2)",
-        params![bound, limit],
-    )?;
-    gone += prune_inbox(tx, bound, limit)?;
-    gone += schedules::compact(tx, now, bound, limit)?;
-    // A line goes when its record has gone; what still lives keeps its whole history.
-    gone += tx.execute(
-        "DELETE FROM ledger WHERE seq IN (SELECT seq FROM ledger l WHERE at < ?1
-             AND CASE kind
-                 WHEN 'delivery' THEN NOT EXISTS
-                     (SELECT 1 FROM delivery d WHERE d.id = unhex(l.id))
-                 WHEN 'attempt' THEN NOT EXISTS
-                     (SELECT 1 FROM delivery d WHERE d.id = unhex(substr(l.id, 1, 32)))
-                 WHEN 'event' THEN NOT EXISTS (SELECT 1 FROM inbox i
-                     WHERE i.bot = substr(l.id, instr(l.id, '/') + 1)
-                       AND i.event = CAST(substr(l.id, 2, instr(l.id, '/') - 2) AS INTEGER))
-                 WHEN 'occurrence' THEN NOT EXISTS
-                     (SELECT 1 FROM occurrence o WHERE o.id = l.id)
-                 ELSE kind <> 'incarnation' END
-             ORDER BY at, seq LIMIT ?2)",
-        params![bound, limit],
-    )?;
-    gone += tx.execute("DELETE FROM rate WHERE tat < ?1", [bound])?;
-    gone += tx.execute("DELETE FROM stoppage WHERE until < ?1", [bound])?;
-    Ok(gone as u64)
-}
-
-/// An event goes with the last of its entries.
-fn prune_inbox(tx: &Connection, bound: i64, limit: i64) -> Result<usize> {
-    let ended: Vec<(String, i64)> = tx
-        .prepare_cached(
-            "SELECT bot, event FROM inbox WHERE state IN ('handled', 'ignored') AND ended_at < ?1
-             ORDER BY ended_at LIMIT ?2",
-        )?
-        .query_map(params![bound, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut gone = ended.len();
-    for (bot, event) in &ended {
-        tx.prepare_cached("DELETE FROM inbox WHERE bot = ?1 AND event = ?2")?
-            .execute(params![bot, event])?;
-        gone += tx
-            .prepare_cached(
-                "DELETE FROM event WHERE seq = ?1
-                   AND NOT EXISTS (SELECT 1 FROM inbox WHERE event = ?1)",
-            )?
-            .execute([event])?;
-    }
-    Ok(gone)
 }

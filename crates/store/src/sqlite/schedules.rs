@@ -17,7 +17,7 @@ use crate::schedules::{
 };
 
 /// How the id of an occurrence ends that an operator triggered.
-const MANUAL: &str = "!manual";
+pub(super) const MANUAL: &str = "!manual";
 
 /// A cursor that lies further in the future than this was written under a wrong clock.
 const FUTURE: i64 = 24 * 3_600 * 1_000_000;
@@ -384,68 +384,6 @@ fn close(tx: &Connection, now: Timestamp, id: &str, reason: &str) -> Result<()> 
         journal::occurrence(tx, now, &record)?;
     }
     Ok(())
-}
-
-/// Old occurrences become runs: neighbours that ended alike, with nothing else of their schedule
-/// between them. One that an operator triggered belongs to no run.
-pub(super) fn compact(tx: &Connection, now: Timestamp, bound: i64, limit: i64) -> Result<usize> {
-    struct Old {
-        id: String,
-        schedule: String,
-        at: i64,
-        outcome: OccurrenceOutcome,
-        reason: Option<String>,
-    }
-    let mut old = Vec::new();
-    let mut statement = tx.prepare_cached(
-        "SELECT id, schedule, nominal_at, outcome, reason FROM occurrence
-         WHERE targets IS NULL AND recorded_at < ?1 ORDER BY recorded_at LIMIT ?2",
-    )?;
-    let mut rows = statement.query(params![bound, limit])?;
-    while let Some(row) = rows.next()? {
-        let outcome = journal::parsed(row, 3)?;
-        let (id, schedule) = (row.get(0)?, row.get(1)?);
-        old.push(Old { id, schedule, at: row.get(2)?, outcome, reason: row.get(4)? });
-    }
-    for one in &old {
-        tx.prepare_cached("DELETE FROM occurrence WHERE id = ?1")?.execute([&one.id])?;
-    }
-    let gone = old.len();
-    old.retain(|one| !one.id.ends_with(MANUAL));
-    old.sort_by(|a, b| (&a.schedule, a.at).cmp(&(&b.schedule, b.at)));
-    let mut runs: Vec<RangeRecord> = Vec::new();
-    for one in old {
-        let (schedule, outcome, at) = (one.schedule, one.outcome, Timestamp::from_micros(one.at));
-        let reason = one.reason.unwrap_or_else(|| "retention".into());
-        match runs.last_mut() {
-            Some(run)
-                if (&run.schedule, run.outcome, &run.reason) == (&schedule, outcome, &reason)
-                    && !anything_between(tx, &schedule, run.to, at)? =>
-            {
-                run.to = at;
-                run.count += 1;
-            }
-            _ => runs.push(RangeRecord { schedule, outcome, reason, from: at, to: at, count: 1 }),
-        }
-    }
-    runs.iter().try_for_each(|run| journal::range(tx, now, run))?;
-    Ok(gone)
-}
-
-fn anything_between(tx: &Connection, key: &str, from: Timestamp, to: Timestamp) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM occurrence
-                 WHERE schedule = ?1 AND nominal_at > ?2 AND nominal_at < ?3
-                   AND id NOT LIKE '%!manual')
-             OR EXISTS (SELECT 1 FROM ledger
-                 WHERE id = ?1 AND kind = 'range'
-                   AND body ->> 'from' > ?4 AND body ->> 'from' < ?5)",
-        )?
-        .query_row(
-            params![key, from.as_micros(), to.as_micros(), from.to_string(), to.to_string()],
-            |row| row.get(0),
-        )?)
 }
 
 /// The pinned rooms: for each widget its name, the number of its rooms, and the rooms, eight bytes
