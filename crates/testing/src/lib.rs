@@ -6,7 +6,7 @@ pub mod harness;
 pub mod transport;
 pub mod world;
 
-pub use checker::{Check, SeenRequest, Violation};
+pub use checker::{Change, Check, SeenRequest, Violation};
 pub use clock::VirtualClock;
 pub use harness::Harness;
 pub use imbabot_simulator::RoomSeed;

@@ -2,12 +2,15 @@
 //! would do to a connection becomes what a client on its other end would see.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::checker::Change;
 use async_trait::async_trait;
 use bytes::Bytes;
-use imbabot_core::{BodyStream, Endpoint, NetCode, Request, Response, Transport, TransportError};
+use imbabot_core::{
+    BodyStream, Endpoint, NetCode, Request, Response, Timestamp, Transport, TransportError,
+};
 use imbabot_scheduler::Clock;
 use imbabot_simulator::{Answer, End, RawOutcome, RawRequest, Simulator};
 
@@ -17,6 +20,20 @@ pub struct SimTransport {
     simulator: Simulator,
     clock: Arc<dyn Clock>,
     patience: Patience,
+    answered: Answered,
+}
+
+/// When requests began to fail, and when they were answered again.
+#[derive(Clone, Default)]
+struct Answered(Arc<Mutex<Vec<Change>>>);
+
+impl Answered {
+    fn note(&self, at: Timestamp, good: bool) {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.last().is_none_or(|last| last.good != good) {
+            changes.push(Change { at, good });
+        }
+    }
 }
 
 /// How long the client waits, as the real one does.
@@ -36,7 +53,14 @@ impl SimTransport {
             send: Duration::from_secs(20),
             read: Duration::from_secs(30),
         };
-        Self { simulator, clock, patience }
+        Self { simulator, clock, patience, answered: Answered::default() }
+    }
+
+    /// When requests began to fail and to be answered again, by its changes. A refusal of one message
+    /// is an answer; an error of the server, a redirect or refused credentials are none.
+    #[must_use]
+    pub fn answered(&self) -> Vec<Change> {
+        self.answered.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn fail<T>(&self, after: Duration, code: NetCode) -> Result<T, TransportError> {
@@ -67,6 +91,8 @@ impl SimTransport {
             // A whole send has one bound; a poll is bounded from byte to byte.
             renew: (endpoint != Endpoint::SendMsg).then_some(patience),
             clock: Arc::clone(&self.clock),
+            usable: !matches!(answer.status, 300..=399 | 401 | 500..),
+            answered: self.answered.clone(),
         };
         Ok(Response::new(answer.status, headers, Box::new(body)))
     }
@@ -79,6 +105,16 @@ fn micros(count: u64) -> Duration {
 #[async_trait]
 impl Transport for SimTransport {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let sent = self.pass_on(request).await;
+        if sent.is_err() {
+            self.answered.note(self.clock.now(), false);
+        }
+        sent
+    }
+}
+
+impl SimTransport {
+    async fn pass_on(&self, request: Request) -> Result<Response, TransportError> {
         let endpoint = request.endpoint;
         let mut headers: Vec<(String, String)> = request
             .headers
@@ -125,11 +161,25 @@ struct Body {
     left: Duration,
     renew: Option<Duration>,
     clock: Arc<dyn Clock>,
+    usable: bool,
+    answered: Answered,
 }
 
 #[async_trait]
 impl BodyStream for Body {
     async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
+        let chunk = self.next().await;
+        match &chunk {
+            Ok(Some(_)) => {}
+            Ok(None) => self.answered.note(self.clock.now(), self.usable),
+            Err(_) => self.answered.note(self.clock.now(), false),
+        }
+        chunk
+    }
+}
+
+impl Body {
+    async fn next(&mut self) -> Result<Option<Bytes>, TransportError> {
         let Some(chunk) = self.chunks.pop_front() else {
             return match self.end {
                 End::Complete => Ok(None),

@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures_executor::{LocalPool, block_on};
 use futures_util::task::LocalSpawnExt;
 use imbabot_bot::ForeignMarkup;
-use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp};
+use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp, Transport};
 use imbabot_scheduler::{Clock, Engine, Inline, Parts, Settings, WidgetSettings};
 use imbabot_simulator::{Options, Simulator};
 use imbabot_store::{Bodies, LedgerLine, SqliteStore, Store};
 
-use crate::checker::{Check, Violation};
+use crate::checker::{Change, Check, Violation};
 use crate::clock::VirtualClock;
 use crate::transport::SimTransport;
 
@@ -26,6 +26,8 @@ pub struct World {
     pub clock: VirtualClock,
     /// The server.
     pub simulator: Simulator,
+    transport: Arc<SimTransport>,
+    ready: Vec<Change>,
     store: Arc<SqliteStore>,
     settings: Settings,
     running: Option<Running>,
@@ -50,7 +52,10 @@ impl World {
             imbabot_simulator::Clock::new(move || (start + clock.elapsed()).as_micros())
         };
         let simulator = Simulator::new(Options::default(), server_time);
+        let transport = SimTransport::new(simulator.clone(), Arc::new(clock.clone()));
         let mut world = Self {
+            transport: Arc::new(transport),
+            ready: Vec::new(),
             clock,
             simulator,
             store: Arc::new(must(SqliteStore::in_memory(Bodies::Full))),
@@ -65,8 +70,7 @@ impl World {
     /// The widget `main` with this secret.
     #[must_use]
     pub fn widget(&self, secret: &str) -> WidgetSettings {
-        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let transport = Arc::new(SimTransport::new(self.simulator.clone(), clock));
+        let transport: Arc<dyn Transport> = Arc::<SimTransport>::clone(&self.transport);
         let widget = self.simulator.widget().unsigned_abs().into();
         let secret = must(SecretKey::parse(secret));
         WidgetSettings {
@@ -125,6 +129,10 @@ impl World {
         if let Some(running) = &mut self.running {
             running.pool.run_until_stalled();
         }
+        let good = self.running.as_ref().is_some_and(|running| running.engine.reasons().is_empty());
+        if self.ready.last().is_none_or(|last| last.good != good) {
+            self.ready.push(Change { at: self.clock.now(), good });
+        }
     }
 
     /// Polls every list, and does what follows from it now.
@@ -172,6 +180,7 @@ impl World {
     /// Kills the daemon where it stands: nothing it holds survives but the store.
     pub fn crash(&mut self) {
         self.running = None;
+        self.step();
     }
 
     /// Stops the daemon as SIGTERM does: what is in flight is finished, within `patience`.
@@ -204,15 +213,25 @@ impl World {
         must(block_on(self.store.ledger(0, usize::MAX)))
     }
 
+    /// The metrics, while the daemon runs.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let running = self.running.as_ref();
+        running.map(|running| block_on(running.engine.metrics())).unwrap_or_default()
+    }
+
     /// What the invariants say of everything so far.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         let delivery = &self.settings.delivery;
-        Check::new()
+        let check = Check::new()
             .requests(self.simulator.log().iter().map(Into::into))
             .ledger(self.ledger())
             .rate(delivery.rate)
-            .run()
+            .readiness(&self.transport.answered(), &self.ready, self.clock.now())
+            .secret(must(SecretKey::parse(SECRET)));
+        // A daemon that does not run shows no metrics.
+        if self.running.is_some() { check.metrics(self.metrics()).run() } else { check.run() }
     }
 
     /// Fails the test, with every violation, unless all invariants hold.
