@@ -691,11 +691,24 @@ fn a_store_that_cannot_be_is_an_error_and_never_replaced() {
 #[test]
 fn verbs_before_the_first_run_say_that_there_is_no_store() {
     let (_chat, home, ..) = one_room("");
-    for words in [&["deliveries"][..], &["events"], &["ledger", "export"], &["pause"]] {
+    for words in [&["deliveries"][..], &["events"], &["ledger", "export"], &["resume"]] {
         let ended = home.imbabot(words).expect(74);
         assert!(ended.stderr.contains("imbabot run"), "{}", ended.stderr);
     }
     assert!(!home.path("imbabot.db").exists());
+}
+
+#[test]
+fn the_emergency_stop_holds_also_where_it_came_before_the_first_run() {
+    let (chat, home, _, id) = one_room("");
+    home.imbabot(&["pause"]).expect(0);
+    let daemon = home.start();
+    daemon.wait_reason("paused");
+    send(&home, &id, &["hello"]).expect(0);
+    holds_for(Duration::from_millis(500), "nothing is sent", || chat.asked("send_msg").is_empty());
+    home.imbabot(&["resume"]).expect(0);
+    wait_until("it is sent", || chat.asked("send_msg").len() == 1);
+    daemon.stop();
 }
 
 // Bots

@@ -195,6 +195,7 @@ macro_rules! store_conformance {
             the_last_line_of_a_delivery_is_the_delivery
             every_attempt_has_a_line_when_it_starts_and_when_it_ends
             a_line_reads_what_it_writes
+            no_record_stands_otherwise_than_its_last_line
         }
     };
 }

@@ -48,4 +48,8 @@ pub enum Line {
 pub trait Ledger {
     /// The next `limit` lines after `since`, ascending.
     async fn ledger(&self, since: i64, limit: usize) -> Result<Vec<LedgerLine>>;
+
+    /// Deliveries, attempts and occurrences that stand otherwise than their last line says, or that
+    /// have none: a sentence each, at most `limit`. There should be none.
+    async fn strays(&self, limit: usize) -> Result<Vec<String>>;
 }

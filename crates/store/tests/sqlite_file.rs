@@ -468,3 +468,20 @@ fn a_store_of_the_step_before_is_upgraded_with_its_queue_and_its_pauses() {
     assert!(run(store.pause(now(), &widget, false)));
     assert_eq!(claim(&store, 10), 1);
 }
+
+#[test]
+fn a_hand_in_the_database_is_found_out() {
+    let (_folder, path) = place();
+    let store = open(&path, Role::Daemon).unwrap();
+    run(store.begin(now(), "1", RULES));
+    run(store.enqueue(now(), vec![message("k"), message("l")]));
+    claim(&store, 1);
+    assert!(run(store.strays(9)).is_empty());
+    let hand = rusqlite::Connection::open(&path).unwrap();
+    hand.execute("UPDATE delivery SET state = 'delivered' WHERE key = 'k'", []).unwrap();
+    hand.execute("UPDATE attempt SET class = 'delivered'", []).unwrap();
+    let found = run(store.strays(9));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("is delivered, its last line says sending"), "{found:?}");
+    assert!(found[1].contains("is delivered, its last line says open"), "{found:?}");
+}

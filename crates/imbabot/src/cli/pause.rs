@@ -1,31 +1,42 @@
 //! `pause` and `resume`: a row in the store, obeyed within a second.
 
-use imbabot_store::{Operations, PauseScope};
+use imbabot_store::{Operations, PauseScope, Role, SqliteStore};
 use serde_json::json;
 
 use super::args::Scope;
 use super::{Command, Result, clock, visit};
 use crate::exit::{Exit, Failure};
+use crate::setup;
 
 pub(crate) async fn pause(command: &Command, scope: Scope, paused: bool) -> Result {
     let loaded = command.loaded()?;
-    let scope = match (scope.widget, scope.bot) {
-        (Some(widget), _) => {
-            if loaded.config.widget(&widget).is_none() {
-                return Err(Failure::bad_input(format!("there is no widget {widget}")));
-            }
-            PauseScope::Widget(widget)
+    let (scope, configured) = match (scope.widget, scope.bot) {
+        (Some(name), _) => {
+            let known = loaded.config.widget(&name).is_some();
+            (PauseScope::Widget(name), known)
         }
-        (None, Some(bot)) => {
-            if !loaded.config.bots.iter().any(|known| known.name == bot) {
-                return Err(Failure::bad_input(format!("there is no bot {bot}")));
-            }
-            PauseScope::Bot(bot)
+        (None, Some(name)) => {
+            let known = loaded.config.bots.iter().any(|bot| bot.name == name);
+            (PauseScope::Bot(name), known)
         }
-        (None, None) => PauseScope::All,
+        (None, None) => (PauseScope::All, true),
     };
-    let store = visit(&loaded.config)?;
+    let unknown = || Failure::bad_input(format!("{scope} is not in the configuration"));
+    if paused && !configured {
+        return Err(unknown());
+    }
+    let path = &loaded.config.store.path;
+    let store = if paused && !path.exists() {
+        // The emergency stop has to work before the first run too: that run obeys it.
+        SqliteStore::open(path, Role::Brief, setup::bodies(&loaded.config))?
+    } else {
+        visit(&loaded.config)?
+    };
     let changed = store.pause(clock().now(), &scope, paused).await?;
+    // What was paused when it was configured can be resumed when it no longer is.
+    if !configured && !changed {
+        return Err(unknown());
+    }
     let state = if paused { "paused" } else { "running" };
     let value = json!({"scope": scope.to_string(), "state": state, "changed": changed});
     command.output.data(&value, || {

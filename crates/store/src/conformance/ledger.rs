@@ -98,3 +98,18 @@ pub fn a_line_reads_what_it_writes(backend: &dyn Backend) {
         assert_eq!(serde_json::from_str::<LedgerLine>(&json).unwrap(), line, "{json}");
     }
 }
+
+pub fn no_record_stands_otherwise_than_its_last_line(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    assert!(run(bench.store.strays(9)).is_empty());
+    bench.enqueue(at(0), vec![message("k"), to_room("l", 2), to_room("m", 3)]);
+    for claimed in bench.claim(at(1)) {
+        let outcome = match claimed.room.0 {
+            1 => delivered(1),
+            2 => unknown(),
+            _ => continue,
+        };
+        bench.settle(at(2), &claimed, outcome);
+    }
+    assert!(run(bench.store.strays(9)).is_empty());
+}

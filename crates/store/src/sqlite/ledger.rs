@@ -26,7 +26,57 @@ impl Ledger for SqliteStore {
             })
             .await
     }
+
+    async fn strays(&self, limit: usize) -> Result<Vec<String>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.link
+            .read(move |tx| {
+                let mut found = Vec::new();
+                for sql in STRAYS {
+                    let mut statement = tx.prepare_cached(sql)?;
+                    let sentences = statement.query_map([limit], |row| row.get::<_, String>(0))?;
+                    for sentence in sentences {
+                        found.push(sentence?);
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
 }
+
+/// Each record beside its last line. Both are written in one transaction, so nothing but damage or a
+/// hand in the database makes them differ.
+const STRAYS: [&str; 3] = [
+    "WITH told AS (
+         SELECT lower(hex(d.id)) AS name, d.state AS state, d.reason AS reason,
+             (SELECT l.body FROM ledger l WHERE l.id = lower(hex(d.id)) AND l.kind = 'delivery'
+              ORDER BY l.seq DESC LIMIT 1) AS body
+         FROM delivery d)
+     SELECT 'the delivery ' || name || ' is ' || state || ', its last line says '
+         || coalesce(body ->> 'state', 'nothing')
+     FROM told WHERE body IS NULL OR body ->> 'state' <> state OR body ->> 'reason' IS NOT reason
+     LIMIT ?1",
+    "WITH told AS (
+         SELECT lower(hex(a.delivery)) || '/' || a.n AS name, a.class AS class,
+             (SELECT l.body FROM ledger l
+              WHERE l.id = lower(hex(a.delivery)) || '/' || a.n AND l.kind = 'attempt'
+              ORDER BY l.seq DESC LIMIT 1) AS body
+         FROM attempt a)
+     SELECT 'the attempt ' || name || ' is ' || coalesce(class, 'open') || ', its last line says '
+         || coalesce(body ->> 'class', 'open')
+     FROM told WHERE body IS NULL OR body ->> 'class' IS NOT class LIMIT ?1",
+    "WITH told AS (
+         SELECT o.id AS name, o.outcome AS outcome, o.deliveries AS deliveries,
+             (SELECT l.body FROM ledger l WHERE l.id = o.id AND l.kind = 'occurrence'
+              ORDER BY l.seq DESC LIMIT 1) AS body
+         FROM occurrence o)
+     SELECT 'the occurrence ' || name || ' is ' || outcome || ' with ' || deliveries
+         || ' deliveries, its last line says ' || coalesce(body ->> 'outcome', 'nothing')
+         || ' with ' || coalesce(body ->> 'deliveries', 'none')
+     FROM told WHERE body IS NULL OR body ->> 'outcome' <> outcome
+         OR body ->> 'deliveries' <> deliveries LIMIT ?1",
+];
 
 /// To be read by [`read_line`].
 pub(super) const LINE: &str =
