@@ -177,9 +177,14 @@ impl Breaker {
         self.unreachable_since = None;
     }
 
-    /// New settings: what was wrong may be right now, so everything is tried at once.
+    /// New settings: what was wrong may be right now, so everything is tried at once. That the server
+    /// did not answer stays known until it answers.
     pub fn reloaded(&mut self) {
-        *self = Self { cautious: self.cautious || self.outage.is_some(), ..Self::default() };
+        *self = Self {
+            cautious: self.cautious || self.outage.is_some(),
+            unreachable_since: self.unreachable_since,
+            ..Self::default()
+        };
     }
 
     /// How long to wait after a poll, where `usual` is the configured distance.
@@ -255,6 +260,17 @@ mod tests {
         assert_eq!(breaker.slots(8), 0);
         breaker.reloaded();
         assert_eq!(breaker.open(), None);
+    }
+
+    #[test]
+    fn a_reload_tries_again_and_forgets_no_outage() {
+        let mut breaker = Breaker::default();
+        (0..3).for_each(|_| doubt(&mut breaker));
+        breaker.reloaded();
+        assert_eq!(breaker.slots(8), 1);
+        assert_eq!(breaker.unreachable_since(), Some(T));
+        breaker.poll_succeeded(T);
+        assert_eq!(breaker.unreachable_since(), None);
     }
 
     #[test]

@@ -208,6 +208,11 @@ impl Engine {
         })?;
         self.shared.board.keep_widgets(&names);
         for name in &names {
+            let shut = self.shared.breaker(name, |breaker| breaker.open().is_some());
+            // Whether the new settings are the right ones, the next list will tell.
+            if shut {
+                self.shared.board.reason(NotReady::Starting, name.as_str(), true);
+            }
             self.shared.breaker(name, |breaker| breaker.reloaded());
         }
         self.poll_now();
