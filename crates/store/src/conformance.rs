@@ -47,6 +47,7 @@ macro_rules! store_conformance {
             an_earlier_message_does_not_overtake_what_is_on_its_way
             a_message_queued_again_waits_for_what_is_on_its_way
             lanes_do_not_wait_for_each_other
+            a_lane_with_many_waiting_lets_others_have_their_turn
             nothing_is_claimed_before_its_time
             requests_of_a_widget_are_evenly_spaced
             requests_to_a_room_are_evenly_spaced

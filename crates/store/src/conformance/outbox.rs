@@ -130,6 +130,22 @@ pub fn lanes_do_not_wait_for_each_other(backend: &dyn Backend) {
     assert_eq!(bench.claim_one(at(5)).id, id("more"), "a lane in backoff waits alone");
 }
 
+pub fn a_lane_with_many_waiting_lets_others_have_their_turn(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    bench.enqueue(at(0), (0..5).map(|n| message(&format!("many{n}"))).collect());
+    bench.enqueue(at(1), vec![to_room("other", 2), to_room("third", 3)]);
+    let mut order = Vec::new();
+    for now in 2..9 {
+        let claimed = bench.paced(at(now), secs(1), secs(0)).deliveries.remove(0);
+        order.push(claimed.text.clone());
+        bench.settle(at(now), &claimed, delivered(now.unsigned_abs()));
+        // A lane is not put back by what comes to wait behind its head.
+        bench.enqueue(at(now), vec![message(&format!("late{now}"))]);
+    }
+    let expected = ["many0", "other", "third", "many1", "many2", "many3", "many4"];
+    assert_eq!(order, expected.map(|key| format!("text of {key}")));
+}
+
 pub fn nothing_is_claimed_before_its_time(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     let later = NewDelivery { not_before: Some(at(20)), ..message("k") };

@@ -52,6 +52,9 @@ impl Lane {
 
     /// Says anew which is the head and when it may be claimed. To be called after every change of an
     /// open row.
+    ///
+    /// A new head stands behind what other lanes have waiting by now: lanes are served in turn, so
+    /// a room with a thousand old messages holds up nobody.
     pub(super) fn refresh(&self, tx: &Connection, now: Timestamp) -> Result<()> {
         match self.head(tx)? {
             Some((head, queued, at)) => {
@@ -59,7 +62,9 @@ impl Lane {
                     "INSERT INTO lane (widget, room, sender, ready_at, head, head_since)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                      ON CONFLICT (widget, room, sender) DO UPDATE SET
-                         ready_at = excluded.ready_at,
+                         ready_at = iif(excluded.ready_at IS NULL, NULL, max(excluded.ready_at,
+                             min(excluded.head_since,
+                                 iif(head IS excluded.head, head_since, excluded.head_since)))),
                          head_since = iif(head IS excluded.head, head_since, excluded.head_since),
                          head = excluded.head",
                 )?
