@@ -123,7 +123,14 @@ impl Transport for HttpTransport {
             .body(request.body)
             .send()
             .await;
-        let answer = sent.map_err(|error| failure::of_request(&error, host))?;
+        let answer = sent.map_err(|error| {
+            let failure = failure::of_request(&error, host);
+            if is_send && failure.net_code() == NetCode::Interrupted {
+                lease.lost();
+            }
+            failure
+        })?;
+        lease.answered();
         let status = answer.status().as_u16();
         let headers = headers_of(answer.headers());
         let body = Body { answer, lease, left: max, max, encoding: encoding_of(&headers) };
