@@ -190,8 +190,8 @@ pub(crate) fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 /// A confirmation of this very message.
 pub(crate) fn confirmation(request: &Request) -> String {
     let room = request.field("room_id").unwrap();
-    let text = request.field("message").unwrap();
-    format!(r#"{{"success":true,"message":{{"id":7,"room_id":{room},"message":"{text}"}}}}"#)
+    let text = serde_json::Value::from(request.field("message").unwrap());
+    format!(r#"{{"success":true,"message":{{"id":7,"room_id":{room},"message":{text}}}}}"#)
 }
 
 /// How the daemon reaches a server by default, with shorter time-outs.
@@ -207,4 +207,54 @@ pub(crate) fn api(settings: HttpSettings) -> Api {
     let transport = HttpTransport::new(settings).unwrap();
     let secret = SecretKey::parse("simulator-secret").unwrap();
     Api::new(Arc::new(transport), Credentials::new(627.into(), secret))
+}
+
+/// A server before a server: hands everything on, both ways, and writes down what came.
+#[expect(clippy::disallowed_methods, reason = "the other end of a socket")]
+pub(crate) async fn tap(upstream: SocketAddr) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let shared = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(hand_on(client, upstream, Arc::clone(&shared)));
+        }
+    });
+    Server { address, heard }
+}
+
+/// Ends as the server ends: by FIN or by RST; or when the client goes away.
+async fn hand_on(mut client: TcpStream, upstream: SocketAddr, heard: Arc<Mutex<Heard>>) {
+    let number = {
+        let mut heard = heard.lock().unwrap();
+        heard.bytes.push(0);
+        heard.bytes.len() - 1
+    };
+    client.set_nodelay(true).unwrap();
+    let mut server = TcpStream::connect(upstream).await.unwrap();
+    server.set_nodelay(true).unwrap();
+    let (mut asked, mut answered) = ([0; 8192], [0; 65536]);
+    let mut pending = Vec::new();
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(read @ 1..) = read else { return };
+                {
+                    let mut heard = heard.lock().unwrap();
+                    heard.bytes[number] += read;
+                    pending.extend_from_slice(&asked[..read]);
+                    while let Some((head, body)) = take_request(&mut pending) {
+                        heard.requests.push(Request { connection: number, head, body });
+                    }
+                }
+                let _ = server.write_all(&asked[..read]).await;
+            }
+            read = server.read(&mut answered) => match read {
+                Ok(0) => return,
+                Ok(read) => if client.write_all(&answered[..read]).await.is_err() { return },
+                Err(_) => return end(&client, Close::Rst),
+            },
+        }
+    }
 }
