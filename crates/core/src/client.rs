@@ -132,6 +132,10 @@ impl Transport for HttpTransport {
         let body = Body { answer, lease, left: max, max, encoding: encoding_of(&headers) };
         Ok(Response::new(status, headers, Box::new(body)))
     }
+
+    fn retire_connections(&self) {
+        self.sends.refresh();
+    }
 }
 
 fn header_map(request: &Request, is_send: bool) -> Result<HeaderMap, TransportError> {
