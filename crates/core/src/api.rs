@@ -87,6 +87,11 @@ impl Api {
         &self.options
     }
 
+    /// Says that an answer was for another message; see [`Transport::retire_connections`].
+    pub fn retire_connections(&self) {
+        self.transport.retire_connections();
+    }
+
     fn request(&self, endpoint: Endpoint, form: &Form) -> Request {
         let (content_type, body) = form.encode();
         let path = format!("/imbachat/v2/{}/{endpoint}", self.credentials.widget);

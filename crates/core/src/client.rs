@@ -3,11 +3,11 @@
 //! environment, no cookie, no referer, HTTP/1.1 only, no compression that was not asked for.
 //!
 //! Posting and listing use clients of their own: a connection that a poll left in a doubtful state
-//! never carries a message. Idle connections are kept for less time than any usual server keeps
-//! them, because a server that closes one while a request is being written makes the outcome
-//! ambiguous.
+//! never carries a message. Whether anything of a request was written is known from its body, see
+//! `payload`; how long an idle connection may carry the next one, from `pool`.
 
 mod failure;
+mod payload;
 mod pool;
 
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::transport::{
     BodyStream, Endpoint, NetCode, Request, Response, Transport, TransportError, header,
 };
+use payload::Payload;
 use pool::{Lease, Pool, Use};
 
 /// How the server is reached. [`HttpSettings::new`] has the defaults.
@@ -31,9 +32,7 @@ pub struct HttpSettings {
     pub base_url: BaseUrl,
     /// For DNS, TCP and TLS together. Default 5 s.
     pub connect_timeout: Duration,
-    /// For a whole `send_msg`, from the name lookup to the last byte. Default 20 s. Where it ends
-    /// an attempt whose connection was still being made, the attempt counts as ambiguous all the
-    /// same: keep it longer than `connect_timeout`.
+    /// For a whole `send_msg`, from the name lookup to the last byte. Default 20 s.
     pub send_timeout: Duration,
     /// For a list: how long without a byte. Default 30 s.
     pub poll_read_timeout: Duration,
@@ -116,18 +115,26 @@ impl Transport for HttpTransport {
         };
         let lease = pool.lease(&self.settings)?;
         let url = self.settings.base_url.join(&request.path);
-        let sent = lease
-            .client()
-            .post(url)
-            .headers(header_map(&request, is_send)?)
-            .body(request.body)
-            .send()
-            .await;
-        let answer = sent.map_err(|error| failure::of_request(&error, host))?;
+        let headers = header_map(&request, is_send)?;
+        let (payload, ticket) = Payload::new(request.body);
+        let body = reqwest::Body::wrap(payload);
+        let sent = lease.client().post(url).headers(headers).body(body).send().await;
+        let answer = sent.map_err(|error| {
+            let failure = failure::of_request(&error, ticket.revoke(), host);
+            if is_send && failure.net_code() == NetCode::Interrupted {
+                lease.lost();
+            }
+            failure
+        })?;
+        lease.answered();
         let status = answer.status().as_u16();
         let headers = headers_of(answer.headers());
         let body = Body { answer, lease, left: max, max, encoding: encoding_of(&headers) };
         Ok(Response::new(status, headers, Box::new(body)))
+    }
+
+    fn retire_connections(&self) {
+        self.sends.refresh();
     }
 }
 

@@ -212,6 +212,10 @@ impl BodyStream for Chunks {
 pub trait Transport: Send + Sync {
     /// Sends the request and waits for the head of the reply.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// Says that an answer was for another message, which came out only after its connection was
+    /// let go: no connection that is idle now carries a further message.
+    fn retire_connections(&self) {}
 }
 
 /// What a failure of the transport means for the request.

@@ -379,6 +379,11 @@ async fn settle(
                 shared.store_works("settle");
                 for record in recorded {
                     count(shared, delivery, &record, now);
+                    if record.foreign_answer
+                        && let Some(widget) = settings.widget(&delivery.widget)
+                    {
+                        widget.api.retire_connections();
+                    }
                 }
                 shared.bells.timer.notify_one();
                 shared.bells.dispatcher.notify_one();

@@ -6,3 +6,4 @@ pub(crate) mod in_process;
 pub(crate) mod loopback;
 mod pause;
 mod wire;
+mod written;

@@ -88,6 +88,11 @@ pub enum FaultKind {
     Truncate(u64),
     /// As `Truncate`, with the chunked coding: the last chunk never comes.
     TruncateChunked(u64),
+    /// The answer ends after this many bytes, counted from the first of its status line, and the
+    /// connection is closed.
+    Cut(u64),
+    /// As `Cut`, with the chunked coding, whose own bytes count too.
+    CutChunked(u64),
     /// The body stops after this many bytes; the connection stays open.
     Stall(u64),
     /// So many bytes per second of the body.

@@ -207,6 +207,39 @@ async fn a_body_can_end_at_every_offset() {
 }
 
 #[tokio::test]
+async fn a_whole_answer_can_end_at_every_offset() {
+    for (word, framing) in [("cut", "Content-Length: "), ("cut-chunked", "Transfer-Encoding: ")] {
+        let whole = |at| async move { under(&format!("send_msg:{word}={at}"), &send()).await };
+        let last = whole(1_000_000).await;
+        assert!(matches!(last.seen, Seen::Answer { then: End::Complete, .. }));
+        assert_eq!(entry(&last).outcome, "answered");
+        let outcome = whole(17).await;
+        assert_eq!(outcome.seen, Seen::Bytes("HTTP/1.1 200 OK\r\n".into(), End::Cut(Close::Fin)));
+        assert_eq!((entry(&outcome).status, outcome.messages), (None, 1));
+        let words = entry(&outcome).outcome.clone();
+        let total = words.strip_prefix("cut after 17 of ").unwrap().strip_suffix(" bytes").unwrap();
+        let total: usize = total.parse().unwrap();
+        for offset in (0..total).step_by(29).chain([total - 1]) {
+            let reset = format!("send_msg:{word}={offset}:close=rst");
+            for outcome in [whole(offset).await, under(&reset, &send()).await] {
+                assert_eq!(outcome.messages, 1, "{word}={offset}");
+                assert!(matches!(outcome.seen.end(), End::Cut(_)), "{word}={offset}");
+            }
+            if let Seen::Bytes(head, _) = whole(offset).await.seen {
+                assert_eq!(head.len(), offset);
+                let cut_within = head.contains(framing) || offset < 200;
+                assert!(cut_within, "{head}");
+            }
+        }
+        let RawOutcome::Answer(answer) = common::sample().handle(&send()) else { panic!() };
+        let body: usize = answer.body_chunks.iter().map(bytes::Bytes::len).sum();
+        let almost = whole(total - 1).await;
+        let missing = if word == "cut" { 1 } else { 0 };
+        assert_eq!(almost.seen.body().len(), body - missing);
+    }
+}
+
+#[tokio::test]
 async fn a_chunked_body_can_lack_its_end_and_any_body_can_stall() {
     let outcome = under("get_rooms:truncate-chunked=120", &request("get_rooms", "")).await;
     let Seen::Answer { framing, body, then, .. } = outcome.seen else { panic!("no answer") };

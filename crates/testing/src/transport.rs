@@ -134,12 +134,14 @@ impl SimTransport {
         };
         match self.simulator.handle(&raw) {
             RawOutcome::Answer(answer) => self.answer(endpoint, answer).await,
+            RawOutcome::Cut { answer: Some(answer), .. } => self.answer(endpoint, answer).await,
             RawOutcome::Refused => self.fail(Duration::ZERO, NetCode::Refused).await,
             RawOutcome::Blackhole => {
                 self.fail(self.patience.connect, NetCode::ConnectTimeout).await
             }
             RawOutcome::ClosedUnread(_) => self.fail(Duration::ZERO, NetCode::Interrupted).await,
             RawOutcome::ClosedUnanswered { delay_micros, .. }
+            | RawOutcome::Cut { delay_micros, .. }
             | RawOutcome::NotHttp { delay_micros, .. } => {
                 let delay = micros(delay_micros).min(patience);
                 self.fail(delay, NetCode::Interrupted).await

@@ -1,6 +1,7 @@
-//! What a failure of reqwest's means. Only two of its signs prove that nothing was written:
-//! `is_connect()`, and hyper's `is_canceled()` without it. `is_request()` is true for everything,
-//! and an incomplete message may well have been read: those who take them for "not sent" post twice.
+//! What a failure of reqwest's means. It is never taken from the error whether anything was written,
+//! but from the body of the request: `is_request()` is true for everything, an incomplete message may
+//! well have been read, and the same error comes of a connection that ended before the request and
+//! after it. Those who guess post twice.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,18 +9,16 @@ use std::io;
 use crate::text::escape_foreign;
 use crate::transport::{NetCode, TransportError};
 
-/// No answer began.
-pub(super) fn of_request(error: &reqwest::Error, host: &str) -> TransportError {
-    let code = if error.is_builder() {
-        NetCode::Unsendable
-    } else if error.is_connect() {
-        connect_code(error)
-    } else if error.is_timeout() {
-        NetCode::Timeout
-    } else if find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled) {
-        NetCode::ClosedBeforeWrite
-    } else {
-        NetCode::Interrupted
+/// No answer began. `unwritten`: the request was kept back for good before a byte of it left.
+pub(super) fn of_request(error: &reqwest::Error, unwritten: bool, host: &str) -> TransportError {
+    let code = match unwritten {
+        true if error.is_builder() => NetCode::Unsendable,
+        true if error.is_connect() => connect_code(error),
+        // The time for the whole was over while the connection was still being made.
+        true if error.is_timeout() => NetCode::ConnectTimeout,
+        true => NetCode::ClosedBeforeWrite,
+        false if error.is_timeout() => NetCode::Timeout,
+        false => NetCode::Interrupted,
     };
     TransportError::new(code, format!("{host}: {}", reason(error)))
 }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::gzip;
+use super::{gzip, written};
 use crate::date;
 use crate::endpoints::{self, Asked, Endpoint, Reply};
 use crate::fault::{Canned, Ending, Fault, Plan, Reach, Replacement, Stage};
@@ -55,6 +55,19 @@ pub enum RawOutcome {
         /// What comes instead of an answer.
         then: End,
         /// After how many microseconds the interim status comes.
+        delay_micros: u64,
+    },
+    /// An answer that ends before its end, wherever that is: also in its status line.
+    Cut {
+        /// What reaches the client, as it is on the wire.
+        bytes: Bytes,
+        /// How many bytes the whole answer would have had.
+        promised: u64,
+        /// What a client makes of these bytes, if the head is among them.
+        answer: Option<Answer>,
+        /// How the connection is closed after them.
+        close: Close,
+        /// After how many microseconds they come.
         delay_micros: u64,
     },
     /// Bytes that are no HTTP answer.
@@ -262,6 +275,14 @@ impl State {
                 RawOutcome::OnlyInterim { status, then, delay_micros }
             }
             Ending::NotHttp(bytes, close) => RawOutcome::NotHttp { bytes, close, delay_micros },
+            Ending::Cut { at, chunked, close } => {
+                let plan = Plan { ending: Ending::Answered, ..plan };
+                let mut answer = self.framed(reply, plan, now_micros, delay_micros);
+                if chunked {
+                    answer.framing = Framing::Chunked;
+                }
+                cut(answer, at, close)
+            }
             Ending::Answered | Ending::Truncated { .. } | Ending::Stalled(_) => {
                 RawOutcome::Answer(self.framed(reply, plan, now_micros, delay_micros))
             }
@@ -324,6 +345,34 @@ impl State {
     }
 }
 
+/// The first `at` bytes of an answer, and how much of it they are to a client.
+fn cut(mut answer: Answer, at: u64, close: Close) -> RawOutcome {
+    answer.then = End::Cut(close);
+    let pieces = written::pieces(&answer);
+    let promised = pieces.iter().map(|piece| piece.bytes.len() as u64).sum();
+    if at >= promised {
+        return RawOutcome::Answer(Answer { then: End::Complete, ..answer });
+    }
+    let mut left = usize::try_from(at).unwrap_or(usize::MAX);
+    let head_is_whole = left >= pieces[0].bytes.len();
+    let (mut sent, mut body_chunks) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let part = piece.bytes.slice(..left.min(piece.bytes.len()));
+        left -= part.len();
+        sent.extend_from_slice(&part);
+        if piece.is_body && !part.is_empty() {
+            body_chunks.push(part);
+        }
+    }
+    RawOutcome::Cut {
+        bytes: Bytes::from(sent),
+        promised,
+        close,
+        delay_micros: answer.delay_micros,
+        answer: head_is_whole.then_some(Answer { body_chunks, ..answer }),
+    }
+}
+
 fn chunks(mut body: Bytes) -> Vec<Bytes> {
     let mut chunks = Vec::with_capacity(body.len() / CHUNK + 1);
     while body.len() > CHUNK {
@@ -369,6 +418,10 @@ fn described(outcome: &RawOutcome) -> (Option<u16>, String) {
                 End::NeverEnds => format!("stalled after {sent} bytes"),
             };
             return (Some(answer.status), words);
+        }
+        RawOutcome::Cut { bytes, promised, answer, .. } => {
+            let words = format!("cut after {} of {promised} bytes", bytes.len());
+            return (answer.as_ref().map(|answer| answer.status), words);
         }
         RawOutcome::Refused => (None, "refused"),
         RawOutcome::Blackhole => (None, "never connected"),

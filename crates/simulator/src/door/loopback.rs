@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use super::in_process::{Answer, Close, End, Framing, Pace, RawOutcome, RawRequest};
 use super::pause::pause;
 use super::wire::{Wire, WireHandle, Wires};
+use super::written;
 use crate::control;
 use crate::simulator::Simulator;
 
@@ -294,11 +295,13 @@ async fn show(outcome: RawOutcome, wire: &WireHandle) -> Response {
         RawOutcome::Blackhole | RawOutcome::NoAnswer => finish(End::NeverEnds, wire).await,
         RawOutcome::OnlyInterim { status, then, delay_micros } => {
             pause(delay_micros).await;
-            let _ =
-                wire.write(format!("HTTP/1.1 {}\r\n\r\n", status_text(status)).as_bytes()).await;
+            let _ = wire
+                .write(format!("HTTP/1.1 {}\r\n\r\n", written::status_text(status)).as_bytes())
+                .await;
             finish(then, wire).await
         }
-        RawOutcome::NotHttp { bytes, close, delay_micros } => {
+        RawOutcome::NotHttp { bytes, close, delay_micros }
+        | RawOutcome::Cut { bytes, close, delay_micros, .. } => {
             pause(delay_micros).await;
             let _ = wire.write(&bytes).await;
             ended(wire, close)
@@ -340,19 +343,7 @@ fn honest(answer: Answer) -> Response {
 }
 
 async fn write_answer(answer: &Answer, wire: &WireHandle) -> io::Result<()> {
-    let mut head = format!("HTTP/1.1 {}\r\n", status_text(answer.status));
-    for (name, value) in &answer.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    match answer.framing {
-        Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
-        Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
-    }
-    if answer.then == End::Complete {
-        head.push_str("Connection: close\r\n");
-    }
-    head.push_str("\r\n");
-    wire.write(head.as_bytes()).await?;
+    wire.write(written::head(answer).as_bytes()).await?;
     for chunk in &answer.body_chunks {
         if answer.framing == Framing::Chunked {
             wire.write(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;
@@ -375,11 +366,4 @@ async fn write_paced(bytes: &[u8], pace: Option<Pace>, wire: &WireHandle) -> io:
         wire.write(bytes).await?;
     }
     Ok(())
-}
-
-fn status_text(status: u16) -> String {
-    match StatusCode::from_u16(status) {
-        Ok(known) => format!("{status} {}", known.canonical_reason().unwrap_or("Unknown")),
-        Err(_) => format!("{status} Unknown"),
-    }
 }

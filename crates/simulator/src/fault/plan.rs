@@ -55,6 +55,12 @@ pub(crate) enum Ending {
         chunked: bool,
         close: Close,
     },
+    /// Counted over the whole answer, head included.
+    Cut {
+        at: u64,
+        chunked: bool,
+        close: Close,
+    },
     Stalled(u64),
     Closed(Close),
     Silent,
@@ -88,7 +94,7 @@ impl Plan {
         let mut applied = None;
         let mut status = None;
         let mut body = None;
-        // `truncate` and `interim` may stand beside `close=rst`, which then tells how they end.
+        // `truncate`, `cut` and `interim` may stand beside `close=rst`, which then tells how they end.
         let mut close = None;
         for kind in &fault.what {
             match kind.clone() {
@@ -112,6 +118,12 @@ impl Plan {
                 }
                 FaultKind::TruncateChunked(at) => {
                     plan.ending = Ending::Truncated { at, chunked: true, close: Close::Fin };
+                }
+                FaultKind::Cut(at) => {
+                    plan.ending = Ending::Cut { at, chunked: false, close: Close::Fin };
+                }
+                FaultKind::CutChunked(at) => {
+                    plan.ending = Ending::Cut { at, chunked: true, close: Close::Fin };
                 }
                 FaultKind::Stall(at) => plan.ending = Ending::Stalled(at),
                 FaultKind::Slow(bytes_per_second) => plan.pace = Some(Pace { bytes_per_second }),
@@ -146,7 +158,10 @@ impl Plan {
             && self.bomb.is_none()
             && matches!(
                 self.ending,
-                Ending::Answered | Ending::Truncated { .. } | Ending::Stalled(_)
+                Ending::Answered
+                    | Ending::Truncated { .. }
+                    | Ending::Cut { .. }
+                    | Ending::Stalled(_)
             )
     }
 }
@@ -155,6 +170,7 @@ impl Ending {
     fn closed(self, how: Close) -> Self {
         match self {
             Self::Truncated { at, chunked, .. } => Self::Truncated { at, chunked, close: how },
+            Self::Cut { at, chunked, .. } => Self::Cut { at, chunked, close: how },
             Self::Interim(code, _) => Self::Interim(code, Some(how)),
             Self::NotHttp(bytes, _) => Self::NotHttp(bytes, how),
             _ => Self::Closed(how),

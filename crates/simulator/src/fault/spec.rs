@@ -19,8 +19,8 @@ pub struct FaultSpecError {
 
 const KINDS: &str = "refuse, blackhole, close-unread, close, apply-then-close, silent, \
      apply-then-silent, late, status, header, retry-after, location, body, code, before, after, \
-     type, gzip, gzip-bomb, truncate, truncate-chunked, stall, slow, interim, not-http, no-id, wrong-room, echo, \
-     repeat-id, repeat-uuid, success, list, other-widget, applied, unapplied";
+     type, gzip, gzip-bomb, truncate, truncate-chunked, cut, cut-chunked, stall, slow, interim, \
+     not-http, no-id, wrong-room, echo, repeat-id, repeat-uuid, success, list, other-widget, applied, unapplied";
 const MATCHERS: &str = "room, next, always, times, nth, every, p";
 
 pub(super) fn parse(spec: &str) -> Result<Fault, FaultSpecError> {
@@ -196,6 +196,8 @@ fn kinds(word: &Word<'_>) -> Result<Vec<FaultKind>, String> {
         "gzip-bomb" => FaultKind::GzipBomb(size_bytes(word.required("gzip-bomb=100MiB")?)?),
         "truncate" => FaultKind::Truncate(word.number("truncate=120")?),
         "truncate-chunked" => FaultKind::TruncateChunked(word.number("truncate-chunked=120")?),
+        "cut" => FaultKind::Cut(word.number("cut=120")?),
+        "cut-chunked" => FaultKind::CutChunked(word.number("cut-chunked=120")?),
         "stall" => FaultKind::Stall(word.number("stall=120")?),
         "slow" => FaultKind::Slow(bytes_per_second(word.required("slow=1B/s")?)?),
         "interim" => FaultKind::OnlyInterim(word.status(100..=199, "interim=102")?),
@@ -328,6 +330,8 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
         FaultKind::GzipBomb(bytes) => write!(f, "gzip-bomb={bytes}B"),
         FaultKind::Truncate(at) => write!(f, "truncate={at}"),
         FaultKind::TruncateChunked(at) => write!(f, "truncate-chunked={at}"),
+        FaultKind::Cut(at) => write!(f, "cut={at}"),
+        FaultKind::CutChunked(at) => write!(f, "cut-chunked={at}"),
         FaultKind::Stall(at) => write!(f, "stall={at}"),
         FaultKind::Slow(bytes) => write!(f, "slow={bytes}B/s"),
         FaultKind::OnlyInterim(status) => write!(f, "interim={status}"),
@@ -396,6 +400,8 @@ mod tests {
             "get_rooms:before=@bom:after=@warning:type=text/html",
             "get_rooms:truncate=120:close=rst",
             "get_rooms:truncate-chunked=120",
+            "send_msg:cut=15:close=rst",
+            "send_msg:room=1536:cut-chunked=320",
             "get_rooms:gzip:gzip:truncate=40",
             "get_rooms:gzip-bomb=1048576B",
             "get_rooms:stall=120",

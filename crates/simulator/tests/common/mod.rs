@@ -111,6 +111,7 @@ pub fn seen_in_process(outcome: RawOutcome) -> Seen {
         RawOutcome::OnlyInterim { status, then, .. } => {
             Seen::Bytes(format!("HTTP/1.1 {status} Processing\r\n\r\n"), then)
         }
+        RawOutcome::Cut { bytes, close, .. } => answer(&bytes, End::Cut(close)),
         RawOutcome::NotHttp { bytes, close, .. } => {
             Seen::Bytes(String::from_utf8_lossy(&bytes).into_owned(), End::Cut(close))
         }
@@ -196,6 +197,9 @@ fn whole_answer(bytes: &[u8]) -> Option<Seen> {
             let head = head_length(bytes)?;
             (bytes.len() - head == usize::try_from(*length).ok()?).then_some(seen)
         }
+        Seen::Answer { framing: Framing::Chunked, .. } => {
+            bytes.ends_with(b"\r\n0\r\n\r\n").then_some(seen)
+        }
         _ => None,
     }
 }
@@ -235,12 +239,14 @@ fn answer(bytes: &[u8], then: End) -> Seen {
     }
 }
 
+/// As much of the body as came.
 fn unchunked(mut coded: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(at) = coded.windows(2).position(|window| window == b"\r\n") {
         let length = usize::from_str_radix(std::str::from_utf8(&coded[..at]).unwrap(), 16).unwrap();
-        body.extend(&coded[at + 2..at + 2 + length]);
-        coded = &coded[at + 2 + length + 2..];
+        let end = coded.len().min(at + 2 + length);
+        body.extend(&coded[at + 2..end]);
+        coded = &coded[coded.len().min(end + 2)..];
     }
     body
 }
