@@ -1,0 +1,48 @@
+//! docs/faults.md says which fault is covered by which test: each name it gives is a test, and each test
+//! that is named after a fault stands in it.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+fn tests(root: &Path) -> BTreeSet<String> {
+    let mut texts = Vec::new();
+    for folder in ["crates", "bots"] {
+        sources(&root.join(folder), &mut texts);
+    }
+    let test = regex::Regex::new(r"(?m)^\s*(?:pub )?(?:async )?fn ([a-z0-9_]+)\(").unwrap();
+    texts
+        .iter()
+        .flat_map(|text| test.captures_iter(text).map(|found| found[1].to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_page_of_faults_names_is_there_and_the_other_way_round() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let tests = tests(&root);
+    let named = regex::Regex::new(r"`([a-z0-9_]{12,})`").unwrap();
+    let named: BTreeSet<String> =
+        named.captures_iter(&page).map(|found| found[1].to_owned()).collect();
+    assert!(named.len() > 50, "the pattern finds the names: {}", named.len());
+    let missing: Vec<&String> = named.difference(&tests).collect();
+    assert!(missing.is_empty(), "docs/faults.md names tests that are not there: {missing:?}");
+
+    let of_a_fault = regex::Regex::new(r"^[nhsko][0-9]{1,2}[a-z]?_").unwrap();
+    let unnamed: Vec<&String> =
+        tests.iter().filter(|test| of_a_fault.is_match(test) && !named.contains(*test)).collect();
+    assert!(unnamed.is_empty(), "not in docs/faults.md: {unnamed:?}");
+}
