@@ -253,7 +253,7 @@ pub enum NetCode {
     Tls,
     /// No connection, for another reason.
     Connect,
-    /// An idle connection was closed by the server before anything was written to it.
+    /// The connection was closed by the server before anything was written to it.
     ClosedBeforeWrite,
     /// The request could not even be built or the client not be made.
     Unsendable,

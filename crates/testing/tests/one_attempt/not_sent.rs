@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use imbabot_core::{
 };
 
 use imbabot_simulator::{Clock, Loopback, LoopbackOptions, Options, Simulator};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use crate::rows::{api, send};
+use crate::rows::{TEXT, api, send};
 use crate::sockets::{Answer, Close, Server, Then, confirmation, http, settings};
 
 fn at(url: &str) -> HttpSettings {
@@ -164,6 +166,65 @@ async fn a_handshake_that_fails_is_not_sent_and_nothing_goes_in_the_clear() {
         let text = String::from_utf8_lossy(&bytes);
         let secret = text.contains("POST") || text.contains("Basic") || text.contains("message");
         assert!(!secret, "{name}: {text}");
+    }
+}
+
+/// A server with TLS and this certificate; it answers every request, and tells what it read.
+#[expect(clippy::disallowed_methods, reason = "the other end of a socket")]
+async fn secure(certificate: &[u8]) -> (SocketAddr, Arc<Mutex<String>>) {
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = vec![CertificateDer::from_pem_slice(certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../sockets/tls/server.key")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config.unwrap()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+            let mut buffer = [0; 8192];
+            while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+                shared.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+                let body = format!(
+                    r#"{{"success":true,"message":{{"id":7,"room_id":1536,"message":{}}}}}"#,
+                    serde_json::Value::from(TEXT),
+                );
+                let _ = socket.write_all(&http("200 OK", "", body.as_bytes())).await;
+            }
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn a_certificate_that_proves_nothing_is_not_sent() {
+    const AUTHORITY: &[u8] = include_bytes!("../sockets/tls/authority.pem");
+    const STRANGER: &[u8] = include_bytes!("../../../core/tests/fixtures/ca.pem");
+    const RIGHT: &[u8] = include_bytes!("../sockets/tls/right.pem");
+    for (name, certificate, trusted, expected) in [
+        ("right", RIGHT, AUTHORITY, (Delivered, Code::Accepted)),
+        ("unknown authority", RIGHT, STRANGER, (NotSent, Code::Tls)),
+        ("expired", include_bytes!("../sockets/tls/expired.pem"), AUTHORITY, (NotSent, Code::Tls)),
+        ("not yet", include_bytes!("../sockets/tls/not-yet.pem"), AUTHORITY, (NotSent, Code::Tls)),
+        (
+            "other name",
+            include_bytes!("../sockets/tls/other-name.pem"),
+            AUTHORITY,
+            (NotSent, Code::Tls),
+        ),
+    ] {
+        let (address, heard) = secure(certificate).await;
+        let mut settings = at(&format!("https://{address}"));
+        settings.connect_timeout = Duration::from_secs(5);
+        settings.ca_pem = Some(trusted.to_vec());
+        let outcome = one(settings).await;
+        assert_eq!((outcome.class, outcome.code), expected, "{name}: {outcome:?}");
+        let requests = heard.lock().unwrap().matches("POST ").count();
+        assert_eq!(requests, usize::from(name == "right"), "{name}");
     }
 }
 
