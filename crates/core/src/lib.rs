@@ -15,6 +15,7 @@ pub mod wire;
 
 pub use api::{
     Api, ApiOptions, GetRooms, GetUsers, List, ListSummary, Probe, Quarantined, RoomsAuth, SendMsg,
+    Sink,
 };
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use client::{HttpSettings, HttpTransport, Resolver};

@@ -3,6 +3,7 @@
 //! an empty one. Sends nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -182,7 +183,7 @@ trait Polled: Item + serde::Serialize + Clone {
     fn list(
         shared: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) + Send),
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
     ) -> impl Future<Output = Result<ListSummary, Error>> + Send;
     fn stored(
         shared: &Shared,
@@ -198,7 +199,7 @@ impl Polled for Room {
     async fn list(
         shared: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) + Send),
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
     ) -> Result<ListSummary, Error> {
         let mut request = GetRooms::new();
         if widget.rooms_by_jwt {
@@ -243,7 +244,7 @@ impl Polled for User {
     async fn list(
         _: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) + Send),
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
     ) -> Result<ListSummary, Error> {
         widget.api.list_users(&GetUsers::new(), &mut |element| sink(element.bytes)).await
     }
@@ -558,7 +559,7 @@ async fn conclude(
             let refused = if by_token { Refused::Token } else { Refused::Key };
             let outcome = failed(shared, widget, endpoint, refused, &error);
             least = least_after(&error, least).max(error.retry_after().unwrap_or_default());
-            (outcome, Some(error.to_string()))
+            (outcome, Some(words_of(&error)))
         }
         End::Store(error) => {
             let text = error.to_string();
@@ -664,10 +665,11 @@ fn failed(
             widget = name,
             endpoint,
             code = error.code(),
-            "{error}; the last snapshot stays"
+            "{}; the last snapshot stays",
+            words_of(error)
         );
     } else {
-        tracing::debug!(widget = name, endpoint, code = error.code(), "{error}");
+        tracing::debug!(widget = name, endpoint, code = error.code(), "{}", words_of(error));
     }
     let why = match error.kind() {
         ErrorKind::Transport(_) => return "unreachable",
@@ -680,6 +682,14 @@ fn failed(
     };
     shared.metrics.count(Family::snapshots_rejected_total, &[why]);
     why
+}
+
+/// An error with its cause: which host, and what was wrong with it.
+fn words_of(error: &Error) -> String {
+    match error.transport_error() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// The redirect breaker opened.
