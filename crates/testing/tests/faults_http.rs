@@ -402,7 +402,7 @@ fn h15_what_an_answer_is_says_its_content_and_not_its_label() {
 }
 
 #[test]
-fn h16_an_answer_that_is_packed_unasked_is_unknown_and_a_packed_list_is_no_snapshot() {
+fn h16_an_answer_that_is_packed_unasked_is_unknown() {
     for spec in ["gzip", "gzip:gzip", "gzip:truncate=30", "gzip-bomb=10MiB:applied"] {
         let mut chat = chat(1, seconds(0));
         chat.open_room("Support");

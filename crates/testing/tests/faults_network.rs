@@ -3,6 +3,7 @@
 //! `crates/core/tests/faults_network.rs` and `bots/tests/faults_network.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+#![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 mod faults;
 
@@ -70,10 +71,15 @@ fn an_outage_of_ten_minutes(away: Away, and: Duration) {
     // Those and the polls, which are the probe: one in at most 15 s is 40 at least.
     let all = asked(&mut chat) - before;
     assert!(all <= 70, "{all} connections were tried");
+    let messages = tried.len();
 
     away.end(&mut chat);
     let back = until(&mut chat, seconds(16), "the first message", |chat| !chat.sent().is_empty());
     assert!(back <= seconds(15), "{away:?}, back after {:?}: {back:?}", minutes(10) + and);
+    println!(
+        "{away:?}: shown after {shown:?}, {messages} messages tried, {all} connections in all, \
+         first message {back:?} after the end"
+    );
     chat.advance(seconds(30));
     assert_eq!(chat.sent().len(), 40);
     assert_eq!(count(&chat, DeliveryState::Delivered), 40);
