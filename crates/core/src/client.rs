@@ -9,6 +9,7 @@
 mod failure;
 mod payload;
 mod pool;
+mod resolve;
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::transport::{
 };
 use payload::Payload;
 use pool::{Lease, Pool, Use};
+
+pub use resolve::Resolver;
 
 /// How the server is reached. [`HttpSettings::new`] has the defaults.
 #[derive(Debug, Clone)]
@@ -44,6 +47,9 @@ pub struct HttpSettings {
     pub ca_pem: Option<Vec<u8>>,
     /// Idle connections that are kept for posting: as many as there are posts at a time. Default 8.
     pub pool_size: usize,
+    /// How long connections are used without a break before new ones are made and the host's name
+    /// is looked up for them again. Default 40 s: a name that moves is followed within a minute.
+    pub max_connection_age: Duration,
 }
 
 impl HttpSettings {
@@ -59,6 +65,7 @@ impl HttpSettings {
             send_max_body: 1024 * 1024,
             ca_pem: None,
             pool_size: 8,
+            max_connection_age: Duration::from_secs(40),
         }
     }
 }
@@ -84,8 +91,17 @@ impl HttpTransport {
     ///
     /// [`ErrorKind::Settings`](crate::ErrorKind::Settings): the certificates cannot be read.
     pub fn new(settings: HttpSettings) -> Result<Self, Error> {
-        let sends = Pool::new(Use::Sends, &settings)?;
-        let polls = Pool::new(Use::Polls, &settings)?;
+        Self::with_resolver(settings, Resolver::system())
+    }
+
+    /// As [`HttpTransport::new`], with another way from names to addresses; for tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpTransport::new`].
+    pub fn with_resolver(settings: HttpSettings, resolver: Resolver) -> Result<Self, Error> {
+        let sends = Pool::new(Use::Sends, &settings, resolver.clone())?;
+        let polls = Pool::new(Use::Polls, &settings, resolver)?;
         Ok(Self { settings, sends, polls })
     }
 
@@ -95,8 +111,8 @@ impl HttpTransport {
         &self.settings
     }
 
-    /// Sets all idle connections aside, so that the next requests look the host's name up again.
-    /// A client that is never idle would otherwise stay with an address that the name left long ago.
+    /// Sets all connections aside now, so that the next requests look the host's name up again.
+    /// Connections that are never idle are set aside by their age, without being asked.
     pub fn refresh(&self) {
         self.sends.refresh();
         self.polls.refresh();

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     ElementTooLarge,
     /// No JSON, or not the JSON of a reply.
     Undecodable,
+    /// Its rows make no sense: hardly any can be read, or the same come again and again.
+    Senseless,
     /// The pages of a paginated reply do not come to an end.
     EndlessPages,
     /// The transport failed.
@@ -127,6 +129,7 @@ impl Error {
             ErrorKind::NotAList
             | ErrorKind::Truncated
             | ErrorKind::Undecodable
+            | ErrorKind::Senseless
             | ErrorKind::EndlessPages
             | ErrorKind::Transport(_) => true,
         }
@@ -154,6 +157,7 @@ impl Error {
             (ErrorKind::TooLarge, _) => "IMB-LIST-TOO-LARGE",
             (ErrorKind::ElementTooLarge, _) => "IMB-LIST-ELEMENT-TOO-LARGE",
             (ErrorKind::Undecodable, _) => "IMB-LIST-UNDECODABLE",
+            (ErrorKind::Senseless, _) => "IMB-LIST-SENSELESS",
             (ErrorKind::EndlessPages, _) => "IMB-LIST-ENDLESS-PAGES",
             (ErrorKind::Transport(_), _) => "IMB-NET",
             (ErrorKind::Settings, _) => "IMB-CLIENT",
@@ -187,6 +191,7 @@ impl fmt::Display for Error {
                 f.write_str("an element of the list is larger than allowed")?;
             }
             ErrorKind::Undecodable => f.write_str("the answer is not the JSON of a list")?,
+            ErrorKind::Senseless => f.write_str("the rows of the list make no sense")?,
             ErrorKind::EndlessPages => {
                 f.write_str("the pages of the list do not come to an end")?;
             }

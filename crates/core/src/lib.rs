@@ -15,9 +15,10 @@ pub mod wire;
 
 pub use api::{
     Api, ApiOptions, GetRooms, GetUsers, List, ListSummary, Probe, Quarantined, RoomsAuth, SendMsg,
+    Sink,
 };
 pub use base_url::{BaseUrl, BaseUrlError};
-pub use client::{HttpSettings, HttpTransport};
+pub use client::{HttpSettings, HttpTransport, Resolver};
 pub use credentials::{Credentials, SecretKey, SecretKeyError};
 pub use error::{Error, ErrorKind};
 pub use id::{MessageId, RoomId, SiteUserId, UserId, WidgetId};

@@ -232,8 +232,10 @@ fn a_server_that_repeats_the_key_does_not_bring_it_into_our_words() {
 fn an_elements_bytes_are_handed_on_as_they_came() {
     let (api, _) = api([ok(ROOMS)]);
     let mut elements = Vec::new();
-    let mut sink =
-        |element: RawElement<'_>| elements.push((element.bytes.to_vec(), element.offset));
+    let mut sink = |element: RawElement<'_>| {
+        elements.push((element.bytes.to_vec(), element.offset));
+        std::ops::ControlFlow::Continue(())
+    };
     run(api.list_rooms(&GetRooms::new(), &mut sink)).unwrap();
     for (bytes, offset) in elements {
         let offset = usize::try_from(offset).unwrap();

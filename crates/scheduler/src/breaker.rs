@@ -10,11 +10,12 @@ use imbabot_core::{Advice, Class, Timestamp};
 
 /// So many attempts in a row without a clear answer stop the claims.
 const FAILURES: u32 = 3;
-/// While the secret key or the address is refused, one list call per this long is the probe.
-pub(crate) const PROBE: Duration = Duration::from_secs(60);
+/// While the secret key or the address is refused, one request per this long is the probe: not more
+/// than one a minute, and with what was asked before the refusal not more than eleven in ten.
+const PROBE: Duration = Duration::from_secs(68);
 /// While the server cannot be reached, the polls are the probe; their distance grows up to this,
 /// so that the first message leaves within 15 s of the server's return.
-const LONGEST_POLL: Duration = Duration::from_secs(12);
+pub(crate) const LONGEST_POLL: Duration = Duration::from_secs(12);
 
 /// Why nothing is sent to a widget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +43,26 @@ impl Reason {
 /// Which breakers are open.
 pub(crate) type Stops = [(Reason, bool); 3];
 
+/// What was refused with 401 or 403: only the same thing, accepted, says that all is well again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The secret key itself, as messages and most lists carry it.
+    Key,
+    /// A token made with it (`rooms_auth = "jwt"`): the key alone may well be accepted.
+    Token,
+}
+
+/// The server points elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Redirected {
+    since: Timestamp,
+    origin: String,
+    /// A message was answered so, while lists may come as ever: only a message can probe.
+    message: bool,
+    /// A probe is due: one message may go.
+    probing: bool,
+}
+
 /// The breakers of one widget. Pure: it is told what happened and asked what may happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Breaker {
@@ -49,10 +70,15 @@ pub struct Breaker {
     outage: Option<Timestamp>,
     /// Reopened by a good poll, and nothing was delivered since: one request at a time.
     cautious: bool,
-    credentials: Option<Timestamp>,
-    redirect: Option<(Timestamp, String)>,
-    redirected_message: bool,
+    /// A message was refused, and whether that is about the key is being asked.
+    checking: bool,
+    credentials: Option<(Timestamp, Refused)>,
+    redirect: Option<Redirected>,
+    /// When the refused key or address was last tried.
+    probed: Option<Timestamp>,
     failed_polls: u32,
+    /// The last poll found nobody to talk to.
+    is_down: bool,
     unreachable_since: Option<Timestamp>,
 }
 
@@ -60,9 +86,12 @@ impl Breaker {
     /// How many requests may be in flight, out of `most`.
     #[must_use]
     pub fn slots(&self, most: usize) -> usize {
-        if self.open().is_some() {
+        let probing = self.credentials.is_none()
+            && self.outage.is_none()
+            && self.redirect.as_ref().is_some_and(|redirect| redirect.probing);
+        if self.checking || (self.open().is_some() && !probing) {
             0
-        } else if self.cautious {
+        } else if self.cautious || probing {
             most.min(1)
         } else {
             most
@@ -72,11 +101,11 @@ impl Breaker {
     /// The breaker that is open, with the instant at which it opened.
     #[must_use]
     pub fn open(&self) -> Option<(Reason, Timestamp)> {
-        if let Some(since) = self.credentials {
+        if let Some((since, _)) = self.credentials {
             return Some((Reason::Credentials, since));
         }
-        if let Some((since, _)) = &self.redirect {
-            return Some((Reason::Redirect, *since));
+        if let Some(redirect) = &self.redirect {
+            return Some((Reason::Redirect, redirect.since));
         }
         self.outage.map(|since| (Reason::Outage, since))
     }
@@ -93,7 +122,13 @@ impl Breaker {
     /// Where the server points, while the redirect breaker is open.
     #[must_use]
     pub fn redirect_origin(&self) -> Option<&str> {
-        self.redirect.as_ref().map(|(_, origin)| origin.as_str())
+        self.redirect.as_ref().map(|redirect| redirect.origin.as_str())
+    }
+
+    /// What was refused, while the credentials breaker is open.
+    #[must_use]
+    pub fn refused(&self) -> Option<Refused> {
+        self.credentials.map(|(_, refused)| refused)
     }
 
     /// Since when the last request, of whatever kind, got no usable answer.
@@ -103,76 +138,116 @@ impl Breaker {
     }
 
     /// An attempt ended. Credentials are judged by [`Breaker::credentials_refused`], after a list
-    /// was asked with them.
-    pub fn attempt(&mut self, now: Timestamp, class: Class, advice: &Advice) {
+    /// was asked with them. True if it opened the redirect breaker.
+    pub fn attempt(&mut self, now: Timestamp, class: Class, advice: &Advice) -> bool {
+        if let Some(redirect) = &mut self.redirect
+            && redirect.probing
+        {
+            redirect.probing = false;
+            self.probed = Some(now);
+        }
         match class {
             Class::Delivered => {
                 self.failures = 0;
                 self.cautious = false;
                 self.outage = None;
+                self.redirect = None;
                 self.unreachable_since = None;
             }
-            Class::NotSent | Class::Ambiguous => {
-                self.failures += 1;
-                self.unreachable_since.get_or_insert(now);
-                // While cautious, one more doubt is enough.
-                if (self.failures >= FAILURES || self.cautious) && self.outage.is_none() {
-                    self.outage = Some(now);
-                    self.cautious = false;
-                }
-            }
+            Class::NotSent | Class::Ambiguous => self.doubt(now),
             // A clear answer: the server is there.
             Class::Rejected => {
                 self.failures = 0;
                 self.unreachable_since = None;
-                if let Advice::Redirect { origin } = advice {
-                    self.redirected_message |= self.redirect.is_none();
-                    self.redirect.get_or_insert((now, origin.clone()));
+                match advice {
+                    Advice::Redirect { origin } => return self.points_elsewhere(now, origin, true),
+                    _ => self.redirect = None,
                 }
             }
         }
+        false
+    }
+
+    /// A request ended without a clear answer.
+    fn doubt(&mut self, now: Timestamp) {
+        self.failures += 1;
+        self.unreachable_since.get_or_insert(now);
+        // While cautious, one more doubt is enough.
+        if (self.failures >= FAILURES || self.cautious) && self.outage.is_none() {
+            self.outage = Some(now);
+            self.cautious = false;
+        }
+    }
+
+    /// A message was refused with 401 or 403, and a list is to be asked whether the key is. Until
+    /// [`Breaker::checked`] nothing is sent. False if somebody asks already, or no question is left.
+    pub fn check(&mut self) -> bool {
+        !self.only_probes() && !std::mem::replace(&mut self.checking, true)
+    }
+
+    /// The question was answered, or nobody is there any more who asks it.
+    pub fn checked(&mut self) {
+        self.checking = false;
+    }
+
+    /// The question got no answer: a doubt like any other.
+    pub fn check_failed(&mut self, now: Timestamp) {
+        self.checking = false;
+        self.doubt(now);
     }
 
     /// A list call was answered with 401 or 403. True if that is news.
-    pub fn credentials_refused(&mut self, now: Timestamp) -> bool {
+    pub fn credentials_refused(&mut self, now: Timestamp, refused: Refused) -> bool {
         self.unreachable_since = None;
+        self.is_down = false;
+        self.probed = Some(now);
         let news = self.credentials.is_none();
-        self.credentials.get_or_insert(now);
+        self.credentials.get_or_insert((now, refused));
         news
     }
 
     /// A list call was answered with a redirect. True if that is news.
     pub fn redirected(&mut self, now: Timestamp, origin: &str) -> bool {
         self.unreachable_since = None;
+        self.is_down = false;
+        self.points_elsewhere(now, origin, false)
+    }
+
+    fn points_elsewhere(&mut self, now: Timestamp, origin: &str, message: bool) -> bool {
+        self.probed = Some(now);
         let news = self.redirect.is_none();
-        self.redirect.get_or_insert_with(|| (now, origin.to_owned()));
+        self.redirect.get_or_insert_with(|| Redirected {
+            since: now,
+            origin: origin.to_owned(),
+            message,
+            probing: false,
+        });
         news
     }
 
-    /// A list call failed in another way.
-    pub fn poll_failed(&mut self, now: Timestamp) {
+    /// A list call failed in another way; `is_down` where nobody was there to talk to.
+    pub fn poll_failed(&mut self, now: Timestamp, is_down: bool) {
         self.failed_polls = self.failed_polls.saturating_add(1);
+        self.is_down = is_down;
         self.unreachable_since.get_or_insert(now);
     }
 
     /// A list call brought a good list: everything opens, an outage cautiously.
     ///
-    /// A redirect that a message met while lists are answered says nothing about lists: it is
-    /// tried again once a minute.
+    /// A redirect that a message met while lists are answered says nothing about lists: one message
+    /// is let through per probe, and the breaker stays open until that one is answered otherwise.
     pub fn poll_succeeded(&mut self, now: Timestamp) {
         if self.outage.take().is_some() {
             self.cautious = true;
         }
         self.failures = 0;
         self.failed_polls = 0;
+        self.is_down = false;
         self.credentials = None;
-        if self
-            .redirect
-            .as_ref()
-            .is_some_and(|(at, _)| !self.redirected_message || now.since(*at) >= PROBE)
-        {
-            self.redirect = None;
-            self.redirected_message = false;
+        let due = self.until_probe(now).is_zero();
+        match &mut self.redirect {
+            Some(redirect) if redirect.message => redirect.probing |= due,
+            _ => self.redirect = None,
         }
         self.unreachable_since = None;
     }
@@ -189,9 +264,9 @@ impl Breaker {
 
     /// How long to wait after a poll, where `usual` is the configured distance.
     #[must_use]
-    pub fn poll_distance(&self, usual: Duration) -> Duration {
+    pub fn poll_distance(&self, now: Timestamp, usual: Duration) -> Duration {
         match self.open() {
-            Some((Reason::Credentials | Reason::Redirect, _)) => usual.max(PROBE),
+            Some((Reason::Credentials | Reason::Redirect, _)) => usual.max(self.until_probe(now)),
             Some((Reason::Outage, _)) | None if self.failed_polls > 0 || self.outage.is_some() => {
                 let grown = usual.saturating_mul(1 << self.failed_polls.min(10));
                 grown.min(LONGEST_POLL).max(usual.min(LONGEST_POLL))
@@ -200,10 +275,26 @@ impl Breaker {
         }
     }
 
+    /// How long the refused key or address is left alone.
+    #[must_use]
+    pub fn until_probe(&self, now: Timestamp) -> Duration {
+        match self.probed {
+            Some(probed) if probed <= now => PROBE.saturating_sub(now.since(probed)),
+            // Never, or by a clock that was set back since: that must not put the probe off.
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether anything but the probe may ask the server.
     #[must_use]
     pub fn only_probes(&self) -> bool {
         self.credentials.is_some() || self.redirect.is_some()
+    }
+
+    /// Whether a list that is not the probe had better wait until the probe found the server.
+    #[must_use]
+    pub fn only_rooms(&self) -> bool {
+        self.only_probes() || self.outage.is_some() || self.is_down
     }
 }
 
@@ -254,9 +345,9 @@ mod tests {
     #[test]
     fn refused_credentials_are_probed_once_a_minute_and_told_once() {
         let mut breaker = Breaker::default();
-        assert!(breaker.credentials_refused(T));
-        assert!(!breaker.credentials_refused(T));
-        assert_eq!(breaker.poll_distance(Duration::from_secs(5)), PROBE);
+        assert!(breaker.credentials_refused(T, Refused::Key));
+        assert!(!breaker.credentials_refused(T, Refused::Key));
+        assert_eq!(breaker.poll_distance(T, Duration::from_secs(5)), PROBE);
         assert_eq!(breaker.slots(8), 0);
         breaker.reloaded();
         assert_eq!(breaker.open(), None);
@@ -277,11 +368,46 @@ mod tests {
     fn polls_of_a_dead_server_stay_close_enough_to_notice_its_return() {
         let mut breaker = Breaker::default();
         for _ in 0..100 {
-            breaker.poll_failed(T);
-            assert!(breaker.poll_distance(Duration::from_secs(5)) <= Duration::from_secs(12));
+            breaker.poll_failed(T, true);
+            assert!(breaker.poll_distance(T, Duration::from_secs(5)) <= Duration::from_secs(12));
         }
-        assert_eq!(breaker.poll_distance(Duration::from_secs(300)), Duration::from_secs(12));
+        assert_eq!(breaker.poll_distance(T, Duration::from_secs(300)), Duration::from_secs(12));
         breaker.poll_succeeded(T);
-        assert_eq!(breaker.poll_distance(Duration::from_secs(300)), Duration::from_secs(300));
+        assert_eq!(breaker.poll_distance(T, Duration::from_secs(300)), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_redirect_that_only_messages_meet_is_probed_by_one_message_and_shown_all_along() {
+        let mut breaker = Breaker::default();
+        let elsewhere = Advice::Redirect { origin: "https://elsewhere.example".into() };
+        assert!(breaker.attempt(T, Class::Rejected, &elsewhere));
+        breaker.poll_succeeded(T + Duration::from_secs(5));
+        assert_eq!(breaker.slots(8), 0);
+        for n in 1..5 {
+            let now = T + PROBE * n;
+            breaker.poll_succeeded(now);
+            assert_eq!(breaker.slots(8), 1);
+            assert_eq!(breaker.open(), Some((Reason::Redirect, T)));
+            assert!(!breaker.attempt(now, Class::Rejected, &elsewhere));
+            assert_eq!(breaker.slots(8), 0);
+        }
+        breaker.poll_succeeded(T + PROBE * 5);
+        breaker.attempt(T + PROBE * 5, Class::Delivered, &Advice::None);
+        assert_eq!((breaker.open(), breaker.slots(8)), (None, 8));
+    }
+
+    #[test]
+    fn while_the_key_is_in_question_nothing_is_sent_and_one_asks() {
+        let mut breaker = Breaker::default();
+        assert!(breaker.check());
+        assert!(!breaker.check());
+        assert_eq!(breaker.slots(8), 0);
+        breaker.checked();
+        assert_eq!(breaker.slots(8), 8);
+        breaker.credentials_refused(T, Refused::Token);
+        assert!(!breaker.check(), "it is known already");
+        // A refused token is not forgotten because the key is refused as well.
+        breaker.credentials_refused(T, Refused::Key);
+        assert_eq!(breaker.refused(), Some(Refused::Token));
     }
 }

@@ -19,7 +19,9 @@ use imbabot_store::{
     ClaimRequest, ClaimedDelivery, DeadReason, DeliveryState, Next, Settled, WidgetClaim,
 };
 
+use crate::breaker::{Breaker, Refused};
 use crate::metrics::Family;
+use crate::poller::tell_redirect;
 use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 
@@ -35,7 +37,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const SETTLE_TRIES: u32 = 30;
 
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
-    // After a panic of this task nobody hears the answers to what it had sent.
+    // After a panic of this task nobody hears the answers to what it had sent and asked.
+    for widget in &shared.settings.load().widgets {
+        shared.breaker(&widget.name, Breaker::checked);
+    }
     let settle = shared.settings.load().delivery.settle;
     if let Err(error) = shared.store.give_up_sending(shared.clock.now(), settle).await {
         shared.store_failed("give_up_sending", error).await?;
@@ -251,7 +256,11 @@ async fn attempt(
     let next = decide(shared, settings, &delivery, &outcome).await;
     let now = shared.clock.now();
     if outcome.class != Class::Rejected || !matches!(outcome.advice, Advice::CheckCredentials) {
-        shared.breaker(&delivery.widget, |b| b.attempt(now, outcome.class, &outcome.advice));
+        let redirected =
+            shared.breaker(&delivery.widget, |b| b.attempt(now, outcome.class, &outcome.advice));
+        if let (true, Advice::Redirect { origin }) = (redirected, &outcome.advice) {
+            tell_redirect(&delivery.widget, "send_msg", origin);
+        }
     }
     if let Advice::RetryAfter(wait) = outcome.advice {
         let until = now + wait.unwrap_or(RETRY_AFTER);
@@ -318,30 +327,40 @@ async fn check_credentials(
 ) -> Next {
     let now = shared.clock.now();
     let Some(widget) = settings.widget(&delivery.widget) else { return Next::Retry { at: now } };
-    let already = shared.breaker(&delivery.widget, |breaker| breaker.only_probes());
-    if already {
+    // One asks; who was refused meanwhile waits for the answer, as everything else does.
+    if !shared.breaker(&delivery.widget, Breaker::check) {
         return Next::Retry { at: now };
     }
     let patience = shared.clock.sleep(settings.delivery.timeout + MARGIN);
     let probe = match select(widget.api.probe_credentials().boxed(), patience).await {
-        Either::Left((probe, _)) => probe,
-        // Refused is refused: it was not applied, so trying again is safe.
-        Either::Right(((), _)) => return Next::Retry { at: now + RETRY_AFTER },
+        Either::Left((probe, _)) => Some(probe),
+        Either::Right(((), _)) => None,
     };
+    let now = shared.clock.now();
     match probe {
-        Probe::Accepted => Next::Dead(DeadReason::Rejected),
-        Probe::Refused(_) => {
-            if shared.breaker(&delivery.widget, |breaker| breaker.credentials_refused(now)) {
+        Some(Probe::Accepted) => {
+            shared.breaker(&delivery.widget, Breaker::checked);
+            Next::Dead(DeadReason::Rejected)
+        }
+        Some(Probe::Refused(_)) => {
+            let news = shared.breaker(&delivery.widget, |breaker| {
+                breaker.checked();
+                breaker.credentials_refused(now, Refused::Key)
+            });
+            if news {
                 tracing::error!(
                     widget = %delivery.widget, code = "IMB-API-CREDENTIALS",
                     "ImbaChat refuses the secret key: nothing is sent, everything is kept; \
                      one probe a minute. Put the right key in place and reload (SIGHUP)"
                 );
             }
-            shared.bells.poller.notify_one();
             Next::Retry { at: now }
         }
-        _ => Next::Retry { at: now + backoff(shared, settings, delivery.misses) },
+        // Refused is refused: it was not applied, so trying again is safe.
+        Some(Probe::Undecided(_)) | None => {
+            shared.breaker(&delivery.widget, |breaker| breaker.check_failed(now));
+            Next::Retry { at: now + backoff(shared, settings, delivery.misses) }
+        }
     }
 }
 

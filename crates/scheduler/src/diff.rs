@@ -5,10 +5,17 @@
 //! last time; only what differs is decoded. An index holds a few words per room, never a room.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use imbabot_bot::{RoomChange, UserChange};
 use imbabot_core::{Room, User, WidgetId, decode_room, decode_user};
 use twox_hash::XxHash3_64;
+
+/// More rows than this that cannot be read, and more than can be, are no list with bad rows in it.
+const MAX_QUARANTINED: u64 = 10_000;
+/// From so many rows on, those that are there twice are let go of while the list arrives: below,
+/// they cost a megabyte.
+const COMPACT_AT: usize = 64 * 1024;
 
 /// An element of a list.
 pub trait Item: Sized + Send + 'static {
@@ -124,6 +131,10 @@ pub struct Observation<'i, T> {
     quarantined: u64,
     first_quarantined: Option<String>,
     widgets: HashSet<WidgetId>,
+    /// Rows that later ones replaced, of those that were let go of already.
+    replaced: u64,
+    /// When `seen` is looked through for such.
+    compact_at: usize,
 }
 
 /// A list that arrived whole.
@@ -215,6 +226,8 @@ impl Index {
             deleted: HashMap::new(),
             quarantined: 0,
             first_quarantined: None,
+            replaced: 0,
+            compact_at: COMPACT_AT,
             widgets: HashSet::new(),
         }
     }
@@ -334,8 +347,39 @@ fn position(place: usize) -> u32 {
 }
 
 impl<T: Item> Observation<'_, T> {
-    /// The next element of the list.
-    pub fn push(&mut self, bytes: &[u8]) {
+    /// The next element of the list. `Break` if it makes no sense to go on: hardly a row can be
+    /// read, or the same ones come again and again. Such a list is no snapshot.
+    pub fn push(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        self.take(bytes);
+        let bad = self.quarantined;
+        if bad > MAX_QUARANTINED && bad > self.seen.len() as u64 {
+            return ControlFlow::Break(());
+        }
+        if self.seen.len() >= self.compact_at { self.compact() } else { ControlFlow::Continue(()) }
+    }
+
+    /// Lets go of rows that later ones replaced, so that a list costs memory for each of its rooms
+    /// and not for each of its rows.
+    fn compact(&mut self) -> ControlFlow<()> {
+        let before = self.seen.len();
+        let last: HashMap<u64, usize> =
+            self.seen.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
+        let mut place = 0;
+        self.seen.retain(|(id, _)| {
+            place += 1;
+            last.get(id) == Some(&(place - 1))
+        });
+        self.replaced += (before - self.seen.len()) as u64;
+        self.compact_at = COMPACT_AT.max(self.seen.len() * 2);
+        // Every row twice is a mistake of the server's; every row four times is no list.
+        if self.seen.len() < before / 4 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
         let hash = XxHash3_64::oneshot_with_seed(self.seed, bytes);
         let listed = &self.index.listed;
         let expected = self.index.order.get(self.cursor).and_then(|at| listed.get(*at as usize));
@@ -418,7 +462,7 @@ impl<T: Item> Observation<'_, T> {
                 _ => last.push((id, place)),
             }
         }
-        let duplicates = (self.seen.len() - last.len()) as u64;
+        let duplicates = self.replaced + (self.seen.len() - last.len()) as u64;
         let seen: Vec<(u64, u64)> =
             last.iter().filter_map(|(_, place)| self.seen.get(*place as usize).copied()).collect();
         let mut order: Vec<u32> = (0..last.len()).map(position).collect();
@@ -509,7 +553,9 @@ mod tests {
     /// Reads a list, judges it, and commits it if it is believed.
     fn poll(index: &mut Index, rows: &[Vec<u8>]) -> (Verdict, usize) {
         let mut observation = index.observe::<Room>(7);
-        rows.iter().for_each(|row| observation.push(row));
+        for row in rows {
+            assert!(observation.push(row).is_continue());
+        }
         let observed = observation.finish();
         let decoded = observed.decoded.len();
         let verdict = index.judge(&observed, TRUST);
@@ -552,6 +598,42 @@ mod tests {
         poll(&mut index, &list(&[(1, "a"), (2, "b"), (3, "c")]));
         assert_eq!(delta(&mut index, &list(&[(3, "c"), (2, "b"), (1, "a")])), Delta::default());
         assert_eq!(poll(&mut index, &list(&[(3, "c"), (2, "b"), (1, "a")])).1, 0);
+    }
+
+    #[test]
+    fn a_list_costs_memory_for_its_rooms_and_not_for_its_rows() {
+        // 40,000 rooms, three times over: the last of each counts, and every one of the rest is told.
+        let mut index = Index::default();
+        let mut observation = index.observe::<Room>(7);
+        for name in ["a", "b", "c"] {
+            for id in 1..=40_000 {
+                assert!(observation.push(&row(id, name)).is_continue());
+            }
+        }
+        assert!(observation.seen.len() < 100_000, "{}", observation.seen.len());
+        let observed = observation.finish();
+        assert_eq!((observed.len(), observed.duplicates), (40_000, 80_000));
+        assert!(observed.decoded.values().all(|room| room.name == "c"));
+        index.commit(observed, &[]);
+        let rows: Vec<_> = (1..=40_000).map(|id| row(id, "c")).collect();
+        assert_eq!(poll(&mut index, &rows).1, 0);
+    }
+
+    #[test]
+    fn a_list_of_one_row_over_and_over_or_of_none_is_given_up() {
+        for bytes in [&row(1, "a")[..], b"0", b"{}", b"[[]]"] {
+            let index = Index::default();
+            let mut observation = index.observe::<Room>(7);
+            let given_up = (0..100_000).find(|_| observation.push(bytes).is_break());
+            assert!(given_up.is_some(), "{}", String::from_utf8_lossy(bytes));
+        }
+        // Rows that are known and cannot be read any more are rows.
+        let mut index = Index::default();
+        let rows: Vec<_> = (1..=12_000).map(|id| row(id, "a")).collect();
+        poll(&mut index, &rows);
+        let broken: Vec<_> =
+            (1..=12_000).map(|id| format!("{{\"id\":{id},\"name\":{{}}}}").into()).collect();
+        assert_eq!(delta(&mut index, &broken), Delta::default());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! an empty one. Sends nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use imbabot_bot::{BotName, Listen, RoomChange, UserChange, WidgetName};
 use imbabot_core::{Error, ErrorKind, GetRooms, GetUsers, ListSummary, Probe, Room, RoomsAuth};
-use imbabot_core::{User, escape_foreign};
+use imbabot_core::{TransportErrorKind, User, escape_foreign};
 use imbabot_store::{EventBody, ItemChange, ListKind, NewEvent, PollCommit};
 
-use crate::breaker::Reason;
+use crate::breaker::{LONGEST_POLL, Refused};
 use crate::diff::{Index, Item, Observed, Trust, Verdict, room_changes, user_changes};
 use crate::metrics::Family;
 use crate::settings::{Settings, WidgetSettings};
@@ -51,8 +52,10 @@ enum End {
     Failed(Error),
     /// A list of somebody else.
     Foreign,
-    /// A probe that brought no list.
-    Probed,
+    /// The key is accepted again; a list was not asked for.
+    Accepted,
+    /// Nothing was asked: the server has to be found first.
+    Spared,
     /// The store failed.
     Store(imbabot_store::Error),
 }
@@ -100,8 +103,15 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 list.index = index;
                 list.in_flight = false;
                 list.polled = true;
-                let distance = conclude(&shared, &settings, &key, end, took).await?;
-                list.due = shared.clock.elapsed() + distance;
+                let next = conclude(&shared, &settings, &key, end, took).await?;
+                let now = shared.clock.elapsed();
+                list.due = now + next.distance;
+                if next.reopened && key.1 == ListKind::Rooms
+                    && let Some(users) = lists.get_mut(&(key.0, ListKind::Users))
+                {
+                    // It was not asked meanwhile.
+                    users.due = now;
+                }
             }
             () = shared.bells.poller.notified() => {}
             () = shared.clock.sleep(wait) => {}
@@ -139,24 +149,21 @@ async fn poll(
     kind: ListKind,
     index: Option<Index>,
 ) -> (Option<Index>, End) {
-    let open = shared.breaker(&widget.name, |breaker| breaker.open());
-    if matches!(open, Some((Reason::Credentials | Reason::Redirect, _))) {
-        if kind == ListKind::Users {
-            return (index, End::Probed);
-        }
-        // A list asked for with a token says nothing about the credentials that messages need.
-        if widget.rooms_by_jwt {
-            return match widget.api.probe_credentials().await {
-                Probe::Undecided(error) => (index, End::Failed(error)),
-                Probe::Accepted => {
-                    shared.breaker(&widget.name, |breaker| {
-                        breaker.poll_succeeded(shared.clock.now());
-                    });
-                    (index, End::Probed)
-                }
-                _ => (index, End::Probed),
-            };
-        }
+    let now = shared.clock.now();
+    let (spared, refused) = shared.breaker(&widget.name, |breaker| {
+        let early = breaker.only_probes() && !breaker.until_probe(now).is_zero();
+        (early || (kind == ListKind::Users && breaker.only_rooms()), breaker.refused())
+    });
+    if spared {
+        return (index, End::Spared);
+    }
+    // A list that is asked for with a token says nothing about the key that messages need. Where
+    // the token was refused, the list itself is the probe.
+    if widget.rooms_by_jwt && refused == Some(Refused::Key) {
+        return match widget.api.probe_credentials().await {
+            Probe::Accepted => (index, End::Accepted),
+            Probe::Refused(error) | Probe::Undecided(error) => (index, End::Failed(error)),
+        };
     }
     let index = match index {
         Some(index) => index,
@@ -176,7 +183,7 @@ trait Polled: Item + serde::Serialize + Clone {
     fn list(
         shared: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) + Send),
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
     ) -> impl Future<Output = Result<ListSummary, Error>> + Send;
     fn stored(
         shared: &Shared,
@@ -192,7 +199,7 @@ impl Polled for Room {
     async fn list(
         shared: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) + Send),
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
     ) -> Result<ListSummary, Error> {
         let mut request = GetRooms::new();
         if widget.rooms_by_jwt {
@@ -237,7 +244,7 @@ impl Polled for User {
     async fn list(
         _: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) + Send),
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
     ) -> Result<ListSummary, Error> {
         widget.api.list_users(&GetUsers::new(), &mut |element| sink(element.bytes)).await
     }
@@ -491,15 +498,24 @@ fn recipients(settings: &Settings, widget: &WidgetName, body: &EventBody) -> Vec
         .collect()
 }
 
-/// Tells what came of a poll; how long until the next one.
+/// What follows from a poll.
+struct After {
+    /// How long until the next one.
+    distance: Duration,
+    /// A breaker closed.
+    reopened: bool,
+}
+
+/// Tells what came of a poll.
 async fn conclude(
     shared: &Shared,
     settings: &Settings,
     (widget, kind): &Key,
     end: End,
     took: Duration,
-) -> Result<Duration, Fatal> {
+) -> Result<After, Fatal> {
     let now = shared.clock.now();
+    let mut reopened = false;
     let name = widget.as_str();
     let endpoint = match kind {
         ListKind::Rooms => "get_rooms",
@@ -513,18 +529,7 @@ async fn conclude(
     let (outcome, problem) = match end {
         End::Good | End::Held => {
             shared.store_works("commit_poll");
-            let was_open = shared.breaker(widget, |breaker| {
-                let was = breaker.open();
-                breaker.poll_succeeded(now);
-                was
-            });
-            if let Some((reason, _)) = was_open {
-                tracing::info!(widget = name, reason = reason.as_str(), "ImbaChat answers again");
-                // The users' list was not asked meanwhile.
-                shared.poll_all.store(*kind == ListKind::Rooms, Ordering::Release);
-            }
-            shared.bells.deliverer.notify_one();
-            shared.bells.timer.notify_one();
+            reopened = answers_again(shared, widget);
             if matches!(end, End::Held) {
                 shared.metrics.count(Family::snapshots_rejected_total, &["suspicious"]);
                 ("held", Some("more than half of the list changed at once".to_owned()))
@@ -532,18 +537,29 @@ async fn conclude(
                 ("ok", None)
             }
         }
-        End::Probed => ("probe", None),
+        End::Accepted => {
+            reopened = answers_again(shared, widget);
+            ("probe", None)
+        }
+        // Nothing was asked, so nothing is told.
+        End::Spared => {
+            let distance = shared.breaker(widget, |breaker| breaker.poll_distance(now, usual));
+            return Ok(After { distance, reopened });
+        }
         End::Foreign => {
             shared.metrics.count(Family::snapshots_rejected_total, &["foreign_widget"]);
-            shared.breaker(widget, |breaker| breaker.poll_failed(now));
+            shared.breaker(widget, |breaker| breaker.poll_failed(now, false));
             let text = "the list belongs to another widget: check `id` and `base_url`";
             tracing::warn!(widget = name, endpoint, code = "IMB-P-FOREIGN", "{text}");
             ("foreign", Some(text.to_owned()))
         }
         End::Failed(error) => {
-            let outcome = failed(shared, widget, endpoint, &error);
-            least = least.max(error.retry_after().unwrap_or_default());
-            (outcome, Some(error.to_string()))
+            let by_token = *kind == ListKind::Rooms
+                && settings.widget(widget).is_some_and(|widget| widget.rooms_by_jwt);
+            let refused = if by_token { Refused::Token } else { Refused::Key };
+            let outcome = failed(shared, widget, endpoint, refused, &error);
+            least = least_after(&error, least).max(error.retry_after().unwrap_or_default());
+            (outcome, Some(words_of(&error)))
         }
         End::Store(error) => {
             let text = error.to_string();
@@ -565,20 +581,62 @@ async fn conclude(
             }
         });
     }
-    let distance = shared.breaker(widget, |breaker| breaker.poll_distance(usual));
-    Ok(distance.max(least))
+    let distance = shared.breaker(widget, |breaker| breaker.poll_distance(now, usual));
+    // Where no connection came about, the wait for it counts: the server's return is to be noticed
+    // within the distance, not within that and a time-out.
+    let waited = if least.is_zero() { took.min(distance / 2) } else { Duration::ZERO };
+    Ok(After { distance: distance.saturating_sub(waited).max(least), reopened })
 }
 
-fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -> &'static str {
+/// The server answers, and what it answers can be used. True if that closed a breaker.
+fn answers_again(shared: &Shared, widget: &WidgetName) -> bool {
+    let now = shared.clock.now();
+    let (before, after) = shared.breaker(widget, |breaker| {
+        let before = breaker.open();
+        breaker.poll_succeeded(now);
+        (before, breaker.open())
+    });
+    shared.bells.deliverer.notify_one();
+    shared.bells.timer.notify_one();
+    let (Some((reason, _)), None) = (before, after) else { return false };
+    let name = widget.as_str();
+    tracing::info!(widget = name, reason = reason.as_str(), "ImbaChat answers again");
+    true
+}
+
+/// A poll takes at most a tenth of the time, but for one that failed without a list to work on:
+/// there the pause would keep the server's return from being noticed.
+fn least_after(error: &Error, least: Duration) -> Duration {
+    match error.kind() {
+        // It asked nobody for anything.
+        ErrorKind::Transport(TransportErrorKind::NotSent) => Duration::ZERO,
+        ErrorKind::Transport(_) | ErrorKind::Status(_) | ErrorKind::Truncated => {
+            least.min(LONGEST_POLL)
+        }
+        _ => least,
+    }
+}
+
+fn failed(
+    shared: &Shared,
+    widget: &WidgetName,
+    endpoint: &str,
+    refused: Refused,
+    error: &Error,
+) -> &'static str {
     let now = shared.clock.now();
     let name = widget.as_str();
     if error.is_credentials() {
-        if shared.breaker(widget, |breaker| breaker.credentials_refused(now)) {
+        if shared.breaker(widget, |breaker| breaker.credentials_refused(now, refused)) {
+            let what = match refused {
+                Refused::Key => "the secret key",
+                Refused::Token => "the token that is made with the secret key (rooms_auth)",
+            };
             tracing::error!(
                 widget = name,
                 endpoint,
                 code = error.code(),
-                "ImbaChat refuses the secret key: nothing is sent, everything is kept; \
+                "ImbaChat refuses {what}: nothing is sent, everything is kept; \
                  one probe a minute. Put the right key in place and reload (SIGHUP)"
             );
         }
@@ -586,14 +644,7 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
     }
     if let ErrorKind::Redirect { origin } = error.kind() {
         if shared.breaker(widget, |breaker| breaker.redirected(now, origin)) {
-            tracing::error!(
-                widget = name,
-                endpoint,
-                code = error.code(),
-                "ImbaChat answers with a redirect to {}: it is not followed, nothing is sent, \
-                 everything is kept. Correct `base_url` and reload (SIGHUP)",
-                escape_foreign(origin, 200)
-            );
+            tell_redirect(widget, endpoint, origin);
         }
         return "redirect";
     }
@@ -603,7 +654,9 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
     }
     let first = shared.breaker(widget, |breaker| {
         let first = breaker.unreachable_since().is_none();
-        breaker.poll_failed(now);
+        let transport = error.transport_error();
+        let is_down = transport.is_some_and(|e| e.kind() == TransportErrorKind::NotSent);
+        breaker.poll_failed(now, is_down);
         first
     });
     // An outage of an hour is one line and a state, not three hundred lines.
@@ -612,10 +665,11 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
             widget = name,
             endpoint,
             code = error.code(),
-            "{error}; the last snapshot stays"
+            "{}; the last snapshot stays",
+            words_of(error)
         );
     } else {
-        tracing::debug!(widget = name, endpoint, code = error.code(), "{error}");
+        tracing::debug!(widget = name, endpoint, code = error.code(), "{}", words_of(error));
     }
     let why = match error.kind() {
         ErrorKind::Transport(_) => return "unreachable",
@@ -628,4 +682,24 @@ fn failed(shared: &Shared, widget: &WidgetName, endpoint: &str, error: &Error) -
     };
     shared.metrics.count(Family::snapshots_rejected_total, &[why]);
     why
+}
+
+/// An error with its cause: which host, and what was wrong with it.
+fn words_of(error: &Error) -> String {
+    match error.transport_error() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// The redirect breaker opened.
+pub(crate) fn tell_redirect(widget: &WidgetName, endpoint: &str, origin: &str) {
+    let to = if origin.is_empty() { "nowhere".into() } else { escape_foreign(origin, 200) };
+    tracing::error!(
+        widget = widget.as_str(),
+        endpoint,
+        code = "IMB-API-REDIRECT",
+        "ImbaChat answers with a redirect to {to}: it is not followed, nothing is sent, \
+         everything is kept. Correct `base_url` and reload (SIGHUP)"
+    );
 }

@@ -82,7 +82,14 @@ impl SimTransport {
         if !delay.is_zero() {
             self.clock.sleep(delay).await;
         }
-        let headers = answer.headers.into_iter().map(|(n, v)| (n.to_lowercase(), v)).collect();
+        let headers: Vec<(String, String)> =
+            answer.headers.into_iter().map(|(n, v)| (n.to_lowercase(), v)).collect();
+        let encoded = headers.iter().find(|(name, _)| name == "content-encoding");
+        if let (Endpoint::SendMsg, Some((_, encoding))) = (endpoint, encoded) {
+            // As the real one: nobody asked for that.
+            let unasked = TransportError::new(NetCode::Encoding, encoding.clone());
+            return Ok(Response::chunks(answer.status, headers, [Err(unasked)]));
+        }
         let body = Body {
             chunks: answer.body_chunks.into(),
             end: answer.then,

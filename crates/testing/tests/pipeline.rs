@@ -95,34 +95,6 @@ fn a_follow_up_comes_after_a_day_also_over_a_kill() {
 }
 
 #[test]
-fn n7_a_reply_lost_after_the_message_was_applied_is_unknown_and_never_resent() {
-    let mut chat = greeter();
-    chat.open_room("Support");
-    chat.world().simulator.faults().push_spec("send_msg:apply-then-close").unwrap();
-    chat.poll();
-    chat.advance(hours(2));
-    assert_eq!(chat.sent().len(), 1);
-    assert_eq!(chat.deliveries()[0].state, DeliveryState::Unknown);
-    chat.advance(hours(23));
-    let delivery = &chat.deliveries()[0];
-    assert_eq!(delivery.state, DeliveryState::Dead);
-    assert_eq!(delivery.reason.as_deref(), Some("unresolved"));
-    chat.world().check();
-}
-
-#[test]
-fn n6_a_request_lost_before_it_was_applied_is_unknown_too() {
-    let mut chat = greeter();
-    chat.open_room("Support");
-    chat.world().simulator.faults().push_spec("send_msg:close").unwrap();
-    chat.poll();
-    chat.advance(minutes(30));
-    assert!(chat.sent().is_empty());
-    assert_eq!(chat.deliveries()[0].state, DeliveryState::Unknown);
-    chat.world().check();
-}
-
-#[test]
 fn at_least_once_repeats_an_ambiguous_attempt_and_says_so() {
     struct Insisting;
     #[async_trait]
@@ -145,67 +117,6 @@ fn at_least_once_repeats_an_ambiguous_attempt_and_says_so() {
     let delivery = &chat.deliveries()[0];
     assert_eq!(delivery.state, DeliveryState::Delivered);
     assert!(delivery.possible_duplicate);
-    chat.world().check();
-}
-
-#[test]
-fn n1_a_server_that_is_down_is_waited_for_and_nothing_is_doubled() {
-    let mut chat = greeter().with(|settings| settings.poll.rooms = seconds(5));
-    chat.open_room("A");
-    chat.open_room("B");
-    chat.world().simulator.faults().push_spec("send_msg:refuse:times=2").unwrap();
-    chat.poll();
-    chat.world().simulator.server_down(true);
-    chat.advance(minutes(10));
-    assert!(chat.sent().is_empty());
-    let engine = chat.world().engine().unwrap();
-    assert_eq!(engine.reasons(), [imbabot_scheduler::NotReady::ApiUnreachable]);
-    chat.world().simulator.server_down(false);
-    chat.advance(seconds(15));
-    assert_eq!(chat.sent().len(), 2);
-    chat.advance(seconds(15));
-    assert!(chat.world().engine().unwrap().reasons().is_empty());
-    chat.world().check();
-}
-
-#[test]
-fn a_wrong_secret_holds_everything_and_a_reload_lets_it_go() {
-    let mut chat = greeter().with(|settings| settings.poll.rooms = seconds(5));
-    chat.open_room("Support");
-    chat.world().simulator.set_secret("another-secret");
-    chat.poll();
-    let before = chat.world().simulator.log().len();
-    chat.advance(minutes(10));
-    let asked = chat.world().simulator.log().len() - before;
-    assert!(asked <= 11, "{asked} requests in ten minutes");
-    let reasons = chat.world().engine().unwrap().reasons();
-    assert_eq!(reasons, [imbabot_scheduler::NotReady::CredentialsRejected]);
-    let widget = chat.world().widget("another-secret");
-    chat.world().settings().widgets = vec![widget];
-    chat.world().reload();
-    chat.advance(seconds(10));
-    assert_eq!(chat.sent(), ["Support: Welcome to Support!"]);
-    assert!(chat.deliveries().iter().all(|d| d.state == DeliveryState::Delivered));
-    chat.world().check();
-}
-
-#[test]
-fn a_secret_that_goes_bad_while_messages_wait_kills_none_of_them() {
-    let mut chat = greeter().with(|settings| settings.poll.rooms = hours(10));
-    chat.open_room("A");
-    chat.open_room("B");
-    // The list still comes; by the time of the messages the key was changed.
-    chat.world().simulator.faults().push_spec("get_rooms:late=1s").unwrap();
-    chat.poll();
-    chat.world().simulator.set_secret("another-secret");
-    chat.advance(minutes(5));
-    assert!(chat.sent().is_empty());
-    assert!(chat.deliveries().iter().all(|d| d.state == DeliveryState::Queued));
-    let widget = chat.world().widget("another-secret");
-    chat.world().settings().widgets = vec![widget];
-    chat.world().reload();
-    chat.advance(minutes(1));
-    assert_eq!(chat.sent().len(), 2);
     chat.world().check();
 }
 

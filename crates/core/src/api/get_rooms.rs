@@ -1,7 +1,7 @@
 //! `get_rooms`: the rooms of a widget. The server's filters are asked for and not believed: the
 //! API's own sample asks for dialogues and gets a support room.
 
-use super::list::Rows;
+use super::list::{Rows, Sink};
 use super::{Api, List, ListSummary};
 use crate::error::Error;
 use crate::id::SiteUserId;
@@ -10,7 +10,6 @@ use crate::time::Timestamp;
 use crate::transport::{Endpoint, HeaderText, Request};
 use crate::wire::decode_room;
 use crate::wire::multipart::Form;
-use crate::wire::split::RawElement;
 
 /// Which rooms are asked for, and as whom.
 #[derive(Debug, Clone)]
@@ -106,11 +105,12 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// [`Error`], and then nothing that was handed to `sink` counts.
+    /// [`Error`], and then nothing that was handed to `sink` counts; among them
+    /// [`ErrorKind::Senseless`](crate::ErrorKind::Senseless), where `sink` had seen enough.
     pub async fn list_rooms(
         &self,
         request: &GetRooms,
-        sink: &mut (dyn FnMut(RawElement<'_>) + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<ListSummary, Error> {
         self.stream_list(&|page| self.rooms_request(request, page), sink).await
     }

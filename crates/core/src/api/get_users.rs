@@ -1,7 +1,7 @@
 //! `get_users`: the users of a widget. The server's filters are asked for and not believed: what
 //! can be checked here is checked again.
 
-use super::list::Rows;
+use super::list::{Rows, Sink};
 use super::{Api, List, ListSummary};
 use crate::error::Error;
 use crate::id::UserId;
@@ -9,7 +9,6 @@ use crate::model::{User, UserStatus};
 use crate::transport::{Endpoint, Request};
 use crate::wire::decode_user;
 use crate::wire::multipart::Form;
-use crate::wire::split::RawElement;
 
 /// Which users are asked for.
 #[derive(Debug, Clone)]
@@ -82,11 +81,12 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// [`Error`], and then nothing that was handed to `sink` counts.
+    /// [`Error`], and then nothing that was handed to `sink` counts; among them
+    /// [`ErrorKind::Senseless`](crate::ErrorKind::Senseless), where `sink` had seen enough.
     pub async fn list_users(
         &self,
         request: &GetUsers,
-        sink: &mut (dyn FnMut(RawElement<'_>) + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<ListSummary, Error> {
         self.stream_list(&|page| self.users_request(request, page), sink).await
     }

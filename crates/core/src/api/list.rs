@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::ControlFlow;
 
 use super::Api;
 use crate::error::{Error, ErrorKind};
@@ -16,6 +17,8 @@ use crate::wire::split::{RawElement, Splitter};
 /// More pages than this are taken for a server that answers every page alike. At the smallest
 /// usual page size it is more rooms than any site has.
 const MAX_PAGES: u32 = 100_000;
+/// More rows than this that cannot be read, and more than can be, are no list with bad rows in it.
+const MAX_QUARANTINED: usize = 10_000;
 /// How much of an error page is read for the words in it.
 const MAX_ERROR_PAGE: usize = 16 * 1024;
 
@@ -80,13 +83,18 @@ impl<T> Rows<T> {
         &mut self,
         element: RawElement<'_>,
         decode: fn(&[u8]) -> Result<T, DecodeError>,
-    ) {
+    ) -> ControlFlow<()> {
         match decode(element.bytes) {
             Ok(row) => self.rows.push(row),
             Err(why) => self
                 .quarantined
                 .push(Quarantined { offset: element.offset, reason: why.to_string() }),
         }
+        let bad = self.quarantined.len();
+        if bad > MAX_QUARANTINED && bad > self.rows.len() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     pub(super) fn finish<K: Ord + Hash + Copy>(
@@ -117,7 +125,8 @@ impl<T> Rows<T> {
     }
 }
 
-type Sink<'a> = dyn FnMut(RawElement<'_>) + Send + 'a;
+/// What takes the elements of a list. `Break` gives the list up, as one that makes no sense.
+pub type Sink<'a> = dyn FnMut(RawElement<'_>) -> ControlFlow<()> + Send + 'a;
 
 impl Api {
     pub(super) async fn stream_list(
@@ -164,9 +173,16 @@ impl Api {
                     let message = format!("over {} bytes", self.options.max_list);
                     return Err(Error::new(ErrorKind::TooLarge, message));
                 }
+                let mut flow = ControlFlow::Continue(());
                 splitter.feed(&chunk, &mut |element: RawElement<'_>| {
-                    sink(RawElement { offset: before + element.offset, ..element });
+                    if flow.is_continue() {
+                        flow = sink(RawElement { offset: before + element.offset, ..element });
+                    }
                 })?;
+                if flow.is_break() {
+                    let message = format!("given up after {} bytes", whole.bytes);
+                    return Err(Error::new(ErrorKind::Senseless, message));
+                }
             }
             Ok(())
         };

@@ -29,6 +29,9 @@ pub struct RawElement<'a> {
 /// Text around the JSON that is looked through: a PHP warning is short, and a page of HTML that
 /// goes on longer is no reply.
 const MAX_FOREIGN: u64 = 64 * 1024;
+/// Beyond the largest element, so many bytes may go by without the end of one: blanks, long keys and
+/// values that nobody wants. What unpacks to gigabytes of those is no list, and is not read on.
+const MAX_FILLER: u64 = 1024 * 1024;
 /// The longest key and the longest value of the envelope that are looked at.
 const MAX_CAPTURE: usize = 64 * 1024;
 
@@ -48,6 +51,8 @@ pub struct Splitter {
     /// Bytes of earlier pieces.
     seen: u64,
     foreign: u64,
+    /// Bytes since the last element.
+    filler: u64,
     salvaged: bool,
     elements: u64,
     list: Shape,
@@ -128,6 +133,7 @@ impl Splitter {
             value_at: 0,
             seen: 0,
             foreign: 0,
+            filler: 0,
             salvaged: false,
             elements: 0,
             list: Shape::default(),
@@ -148,8 +154,13 @@ impl Splitter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let fed = self.run(chunk, sink);
+        let before = self.elements;
+        let mut fed = self.run(chunk, sink);
         self.seen += chunk.len() as u64;
+        self.filler = if self.elements == before { self.filler + chunk.len() as u64 } else { 0 };
+        if fed.is_ok() && self.filler > MAX_FILLER + self.max_element as u64 {
+            fed = Err(undecodable("too much between the elements of the list"));
+        }
         if let Err(error) = &fed {
             self.failed = Some(error.clone());
             self.partial = Vec::new();

@@ -322,3 +322,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn megabytes_of_filler_are_no_list_wherever_they_stand() {
+    for head in
+        ["", "{", "{\"data\":[", "{\"data\":[1,", "{\"data\":[1]", "{\"data\":[1]}", "{\"x\":["]
+    {
+        let mut splitter = Splitter::new(1_000);
+        let mut ignore = |_: RawElement<'_>| {};
+        splitter.feed(head.as_bytes(), &mut ignore).unwrap();
+        let piece = if head.ends_with("x\":[") { b"0,".repeat(4_096) } else { vec![b' '; 8_192] };
+        let fed = (0..1_000).find_map(|_| splitter.feed(&piece, &mut ignore).err());
+        let error = fed.unwrap_or_else(|| panic!("{head:?} goes on for ever"));
+        assert_eq!(error.kind(), &ErrorKind::Undecodable, "{head:?}");
+    }
+}
