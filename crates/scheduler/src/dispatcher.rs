@@ -313,8 +313,9 @@ fn delivery(
     outgoing: &Outgoing,
     now: Timestamp,
 ) -> NewDelivery {
-    let valid =
-        outgoing.room().0 > 0 && validate_text(outgoing.text(), settings.delivery.max_text).is_ok();
+    // ImbaChat counts rooms from 1, in 64 bits with a sign.
+    let exists = i64::try_from(outgoing.room().0).is_ok_and(|room| room > 0);
+    let valid = exists && validate_text(outgoing.text(), settings.delivery.max_text).is_ok();
     let from = outgoing.not_before().unwrap_or(now).max(now);
     let keeps = outgoing.chosen_expiry().unwrap_or(settings.delivery.expires_after);
     NewDelivery {

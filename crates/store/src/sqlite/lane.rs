@@ -64,6 +64,19 @@ impl Lane {
         }
     }
 
+    /// The same after an attempt of the lane has ended: now it is the others' turn. Else a room in
+    /// which nothing is ever answered, and which has the oldest messages for that very reason,
+    /// would have each turn.
+    pub(super) fn yield_turn(&self, tx: &Connection, now: Timestamp) -> Result<()> {
+        self.refresh(tx)?;
+        tx.prepare_cached(
+            "UPDATE lane SET ready_at = max(ready_at, ?4)
+             WHERE widget = ?1 AND room = ?2 AND sender = ?3",
+        )?
+        .execute(params![self.widget, self.room, self.sender, now.as_micros()])?;
+        Ok(())
+    }
+
     /// Not before `until`, for a reason that lies outside the lane (the room's rate).
     pub(super) fn hold(&self, tx: &Connection, until: Option<Timestamp>) -> Result<()> {
         self.set(tx, until.map(Timestamp::as_micros))

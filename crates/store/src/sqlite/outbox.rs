@@ -498,10 +498,11 @@ pub(super) fn turn_unknown(
     if at_least_once && !again {
         // No resends are left, and waiting brings no knowledge.
         let record = finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
+        Lane::of(tx, seq)?.yield_turn(tx, now)?;
         report(tx, now, seq, &record)?;
         return Ok(DeliveryState::Dead);
     }
-    Lane::of(tx, seq)?.refresh(tx)?;
+    Lane::of(tx, seq)?.yield_turn(tx, now)?;
     report(tx, now, seq, &record)?;
     Ok(DeliveryState::Unknown)
 }
@@ -670,7 +671,7 @@ fn apply(
                 bodies == Bodies::Hash
             ])?;
             let record = journal::delivery(tx, now, seq)?;
-            Lane::of(tx, seq)?.refresh(tx)?;
+            Lane::of(tx, seq)?.yield_turn(tx, now)?;
             report(tx, now, seq, &record)?;
             Ok(DeliveryState::Delivered)
         }
@@ -683,11 +684,12 @@ fn apply(
             )?
             .execute(params![seq, at.as_micros(), missed])?;
             journal::delivery(tx, now, seq)?;
-            Lane::of(tx, seq)?.refresh(tx)?;
+            Lane::of(tx, seq)?.yield_turn(tx, now)?;
             Ok(DeliveryState::Queued)
         }
         Next::Dead(reason) => {
             let record = finish(tx, now, seq, *reason, bodies)?;
+            Lane::of(tx, seq)?.yield_turn(tx, now)?;
             report(tx, now, seq, &record)?;
             Ok(DeliveryState::Dead)
         }
