@@ -2,6 +2,7 @@
 //! with its messages, and only if no other run of the same bot wrote the same key meanwhile.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -52,6 +53,23 @@ pub const MOST_WRITTEN: usize = 4 * 1024 * 1024;
 /// What a write counts beside its key and value, so that many small ones are bounded too.
 const PER_WRITE: usize = 64;
 
+/// Takes as many bytes as a value may have, and fails at the next.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > MOST_VALUE {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The memory of one bot for one widget.
 pub struct Memory {
     bot: BotName,
@@ -91,13 +109,14 @@ impl Memory {
     /// written more than [`MOST_WRITTEN`] in all. Then the key stays as it was.
     pub fn set<T: Serialize>(&mut self, key: impl Into<String>, value: &T) -> Result<()> {
         let key = key.into();
-        let json = serde_json::to_vec(value)?;
-        if json.len() > MOST_VALUE {
-            anyhow::bail!(
-                "a value of {} bytes does not fit into a bot's memory: {MOST_VALUE} at most",
-                json.len()
-            );
+        let mut json = Bounded(Vec::new());
+        if let Err(error) = serde_json::to_writer(&mut json, value) {
+            if error.is_io() {
+                anyhow::bail!("a value does not fit into a bot's memory: {MOST_VALUE} bytes at most");
+            }
+            return Err(error.into());
         }
+        let json = json.0;
         let value = serde_json::from_slice(&json)?;
         if !self.fits(key.len() + json.len()) {
             anyhow::bail!("one handler writes at most {MOST_WRITTEN} bytes to a bot's memory");

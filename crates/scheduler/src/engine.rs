@@ -63,6 +63,10 @@ impl Engine {
         let shared = &engine.shared;
         let settings = shared.settings.load_full();
         note_flaws(shared, &settings);
+        // From the first moment on: whoever asks before the poller had its first turn is told so.
+        for widget in &settings.widgets {
+            shared.board.reason(NotReady::Starting, widget.name.as_str(), true);
+        }
         adopt(&*shared.store, shared.clock.now(), &settings).await?;
         Ok(engine)
     }

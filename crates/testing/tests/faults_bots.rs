@@ -423,7 +423,7 @@ fn k5_more_than_is_kept_for_one_event_is_an_error_of_the_handler_that_says_so() 
             });
             Ok(())
         }),
-        ("error: a value of 10485762 bytes does not fit into a bot's memory: 1048576 at most", |ctx| {
+        ("error: a value does not fit into a bot's memory: 1048576 bytes at most", |ctx| {
             ctx.memory().set("large", &"x".repeat(10 * 1024 * 1024))
         }),
         ("error: one handler writes at most 4194304 bytes to a bot's memory", |ctx| {
