@@ -84,7 +84,15 @@ pub struct Memory {
 
 impl Memory {
     pub(crate) fn new(bot: BotName, widget: WidgetName, reader: Arc<dyn MemoryReader>) -> Self {
-        Self { bot, widget, reader, seen: BTreeMap::new(), writes: BTreeMap::new(), written: 0, overflowed: false }
+        Self {
+            bot,
+            widget,
+            reader,
+            seen: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            written: 0,
+            overflowed: false,
+        }
     }
 
     /// The value of a key, with what this handler wrote itself; `None` if there is none.
@@ -112,7 +120,9 @@ impl Memory {
         let mut json = Bounded(Vec::new());
         if let Err(error) = serde_json::to_writer(&mut json, value) {
             if error.is_io() {
-                anyhow::bail!("a value does not fit into a bot's memory: {MOST_VALUE} bytes at most");
+                anyhow::bail!(
+                    "a value does not fit into a bot's memory: {MOST_VALUE} bytes at most"
+                );
             }
             return Err(error.into());
         }

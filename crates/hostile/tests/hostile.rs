@@ -230,7 +230,8 @@ fn k4_a_slow_bot_and_ten_thousand_changes_take_no_memory() {
     wait_until("all are found", || renamed() == Some(10_000.0));
     std::thread::sleep(Duration::from_secs(3));
     // Eight at a time, a second each: the others wait in the store.
-    let handled = daemon.http().metric("imbabot_bot_invocations_total{bot=\"slow\",outcome=\"ok\"}");
+    let handled =
+        daemon.http().metric("imbabot_bot_invocations_total{bot=\"slow\",outcome=\"ok\"}");
     assert!(handled < Some(200.0), "{handled:?}");
     let after = peak(&daemon);
     println!("10,000 changes: {before} MiB before, {after} MiB at most");
@@ -247,7 +248,8 @@ fn k1_a_bot_that_panics_before_it_is_told_anything_is_a_mistake_of_the_configura
         ("shy", "{ of = \"schedules\" }", "I would rather not say"),
     ] {
         let polite = "[[bot]]\nname = \"polite\"\nkind = \"polite\"\n";
-        let shy = format!("{polite}[[bot]]\nname = \"bad\"\nkind = \"{kind}\"\nsettings = {settings}\n");
+        let shy =
+            format!("{polite}[[bot]]\nname = \"bad\"\nkind = \"{kind}\"\nsettings = {settings}\n");
         let home = Home::at(&chat, &shy);
         for verb in ["check", "run"] {
             let ended = home.imbabot(&[verb]).expect(78);

@@ -212,9 +212,7 @@ async fn run_handler(
         HandlerEnd::Panicked(words) => {
             Err(Failure::own("panic", format!("panicked: {}", escape_foreign(&words, 200))))
         }
-        HandlerEnd::HeldUp(why) => {
-            Err(Failure { outcome: "held_up", reason: why, innocent: true })
-        }
+        HandlerEnd::HeldUp(why) => Err(Failure { outcome: "held_up", reason: why, innocent: true }),
     }
 }
 
@@ -234,7 +232,9 @@ async fn overdue(
             "the bot holds its thread without awaiting: it is left alone with it, others go on"
         );
         if shared.executor.is_set_aside(&bot.name) {
-            shared.metrics.count(Family::bot_invocations_total, &[bot.name.as_str(), "quarantined"]);
+            shared
+                .metrics
+                .count(Family::bot_invocations_total, &[bot.name.as_str(), "quarantined"]);
             shared.board.set_aside(&bot.name, shared.clock.now());
             tracing::error!(
                 bot = %bot.name, code = "IMB-B-SET-ASIDE",

@@ -226,7 +226,10 @@ impl BotExecutor for OwnThreads {
             }
         });
         let bots = Arc::clone(&self.bots);
-        Started { end, place: Arc::new(Seat { id, begun, own: seen(&own), bot: bot.clone(), bots }) }
+        Started {
+            end,
+            place: Arc::new(Seat { id, begun, own: seen(&own), bot: bot.clone(), bots }),
+        }
     }
 
     fn is_set_aside(&self, bot: &BotName) -> bool {

@@ -21,8 +21,7 @@ mod timer;
 pub use clock::{Clock, SystemClock};
 pub use engine::{Engine, Parts};
 pub use executor::{
-    Blame, BotExecutor, Handler, HandlerEnd, Inline, OwnThreads, Place, Started, Verdict,
-    contained,
+    Blame, BotExecutor, Handler, HandlerEnd, Inline, OwnThreads, Place, Started, Verdict, contained,
 };
 pub use limits::Rate;
 pub use settings::{

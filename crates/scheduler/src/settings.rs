@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbabot_bot::units::{days, hours, minutes, seconds};
 use async_trait::async_trait;
+use imbabot_bot::units::{days, hours, minutes, seconds};
 use imbabot_bot::{
     Bot, BotName, Context, Event, ForeignMarkup, Listen, Policy, RoomSelector, Schedule, Template,
     WidgetName,

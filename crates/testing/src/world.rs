@@ -56,13 +56,7 @@ impl World {
             imbabot_simulator::Clock::new(move || (start + clock.elapsed()).as_micros())
         };
         let simulator = Simulator::new(Options::default(), server_time);
-        let mut world = Self {
-            clock,
-            simulator,
-            store,
-            settings: Settings::new(),
-            running: None,
-        };
+        let mut world = Self { clock, simulator, store, settings: Settings::new(), running: None };
         let widget = world.widget(SECRET);
         world.settings.widgets.push(widget);
         world

@@ -18,8 +18,7 @@ use imbabot_bot::prelude::*;
 use imbabot_scheduler::Clock;
 use imbabot_simulator::Endpoint;
 use imbabot_store::{
-    Bodies, CancelFilter, DeliveryState, ErrorKind, EventOutcome, PauseScope,
-    SqliteStore, Store,
+    Bodies, CancelFilter, DeliveryState, ErrorKind, EventOutcome, PauseScope, SqliteStore, Store,
 };
 use imbabot_testing::{FlakyStore, Harness};
 
@@ -157,10 +156,7 @@ fn k1_an_error_that_panics_when_it_is_told_harms_nobody() {
 
 #[test]
 fn k1_an_error_harms_nobody_and_is_told_with_its_causes() {
-    let mut chat = Harness::new().bot("bad", Bad(
-        || async { Err(anyhow_error()) },
-        Arc::default(),
-    ));
+    let mut chat = Harness::new().bot("bad", Bad(|| async { Err(anyhow_error()) }, Arc::default()));
     chat.open_room("Support");
     chat.poll();
     chat.advance(minutes(1));
@@ -280,7 +276,10 @@ fn k2_a_handler_has_its_own_bots_time_and_its_lane_waits_while_others_do_not() {
     chat.open_room("Other");
     chat.poll();
     // The other room is served at once; what comes later in the same room waits for its turn.
-    assert_eq!(notebook.take(), ["begins opened Hangs", "begins opened Other", "ends opened Other"]);
+    assert_eq!(
+        notebook.take(),
+        ["begins opened Hangs", "begins opened Other", "ends opened Other"]
+    );
     chat.advance(seconds(7) + seconds(1) + seconds(7) + seconds(10));
     assert_eq!(notebook.take(), ["begins opened Hangs", "begins opened Hangs"]);
     chat.advance(seconds(7));
@@ -316,7 +315,12 @@ fn k4_a_slow_bot_delays_no_poll_and_misses_no_change() {
         chat.advance(seconds(5));
     }
     let polls = |chat: &mut Harness| {
-        chat.world().simulator.log().iter().filter(|e| e.endpoint == Some(Endpoint::GetRooms)).count()
+        chat.world()
+            .simulator
+            .log()
+            .iter()
+            .filter(|e| e.endpoint == Some(Endpoint::GetRooms))
+            .count()
     };
     // Eight at once, half a second each: it takes more than three minutes for all of it.
     let before = polls(&mut chat);
@@ -357,14 +361,17 @@ fn k4_ten_thousand_rooms_that_change_at_once_wait_in_the_store() {
 
 /// What a bot that says so much at once gets through.
 fn flood(messages: usize, rooms: usize) -> (usize, usize) {
-    let mut chat = Harness::new().bot("storm", On(move |ctx: &mut Context, event: &Event| {
-        if opened(event).is_some_and(|room| room.name.to_string() == "Trigger") {
-            for n in 0..messages {
-                let room = RoomId(u64::try_from(n % rooms).unwrap() + 1);
-                ctx.send(room, format!("number {n}"));
+    let mut chat = Harness::new().bot(
+        "storm",
+        On(move |ctx: &mut Context, event: &Event| {
+            if opened(event).is_some_and(|room| room.name.to_string() == "Trigger") {
+                for n in 0..messages {
+                    let room = RoomId(u64::try_from(n % rooms).unwrap() + 1);
+                    ctx.send(room, format!("number {n}"));
+                }
             }
-        }
-    }));
+        }),
+    );
     for n in 1..=rooms {
         let seed = imbabot_testing::RoomSeed {
             id: Some(i64::try_from(n).unwrap()),
@@ -562,12 +569,18 @@ fn k6_what_the_rule_misses_is_bounded_over_restarts() {
 fn k8_an_event_on_which_a_bot_always_panics_is_set_aside_and_stays_so() {
     let sick = Arc::new(AtomicBool::new(true));
     let told = Arc::clone(&sick);
-    let mut chat = Harness::new().bot("picky", On(move |ctx: &mut Context, event: &Event| {
-        if let Some(room) = opened(event) {
-            assert!(!(told.load(Ordering::Relaxed) && room.name.to_string() == "Poison"), "poison");
-            ctx.send(room.id, "fine");
-        }
-    }));
+    let mut chat = Harness::new().bot(
+        "picky",
+        On(move |ctx: &mut Context, event: &Event| {
+            if let Some(room) = opened(event) {
+                assert!(
+                    !(told.load(Ordering::Relaxed) && room.name.to_string() == "Poison"),
+                    "poison"
+                );
+                ctx.send(room.id, "fine");
+            }
+        }),
+    );
     chat.poll();
     let poison = chat.open_room("Poison");
     chat.poll();
@@ -719,8 +732,9 @@ fn k9_what_cannot_be_sent_is_a_dead_row_and_the_handler_goes_on() {
         (0, String::new()),
     ];
     let count = bad.len();
-    let mut chat = Harness::new()
-        .bot("mute", On(move |ctx: &mut Context, event: &Event| {
+    let mut chat = Harness::new().bot(
+        "mute",
+        On(move |ctx: &mut Context, event: &Event| {
             if let Some(room) = opened(event) {
                 for (to, text) in &bad {
                     let to = if *to == 1 { room.id } else { RoomId(*to) };
@@ -729,7 +743,8 @@ fn k9_what_cannot_be_sent_is_a_dead_row_and_the_handler_goes_on() {
                 ctx.send(room.id, "fine");
                 ctx.send(room.id, "x".repeat(16 * 1024));
             }
-        }));
+        }),
+    );
     chat.open_room("Support");
     chat.poll();
     chat.advance(minutes(1));
@@ -744,13 +759,16 @@ fn k9_what_cannot_be_sent_is_a_dead_row_and_the_handler_goes_on() {
 
 #[test]
 fn k9_a_room_that_does_not_exist_is_refused_by_the_server_and_nothing_else_is() {
-    let mut chat = Harness::new().bot("lost", On(|ctx: &mut Context, event: &Event| {
-        if let Some(room) = opened(event) {
-            ctx.send(RoomId(u64::MAX >> 1), "into the void");
-            ctx.send(RoomId(u64::MAX), "and beyond");
-            ctx.send(room.id, "fine");
-        }
-    }));
+    let mut chat = Harness::new().bot(
+        "lost",
+        On(|ctx: &mut Context, event: &Event| {
+            if let Some(room) = opened(event) {
+                ctx.send(RoomId(u64::MAX >> 1), "into the void");
+                ctx.send(RoomId(u64::MAX), "and beyond");
+                ctx.send(room.id, "fine");
+            }
+        }),
+    );
     chat.open_room("Support");
     chat.poll();
     chat.advance(minutes(1));
@@ -816,13 +834,16 @@ fn k10_what_a_bot_wants_while_paused_is_queued_and_sent_afterwards() {
 #[test]
 fn k11_the_same_key_twice_is_one_message_also_after_a_restart() {
     let mut chat = Harness::new()
-        .bot("keyed", On(|ctx: &mut Context, event: &Event| {
-            if let Event::Room(RoomEvent { room, .. }) = event {
-                let first = ctx.send(room.id, "once").key("once").id();
-                let again = ctx.send(room.id, "once").key("once").id();
-                assert_eq!(first, again);
-            }
-        }))
+        .bot(
+            "keyed",
+            On(|ctx: &mut Context, event: &Event| {
+                if let Event::Room(RoomEvent { room, .. }) = event {
+                    let first = ctx.send(room.id, "once").key("once").id();
+                    let again = ctx.send(room.id, "once").key("once").id();
+                    assert_eq!(first, again);
+                }
+            }),
+        )
         .with(|settings| settings.limits.per_bot_and_room.0 = 1_000);
     let room = chat.open_room("Support");
     for n in 0..10 {
@@ -841,12 +862,15 @@ fn k11_the_same_key_twice_is_one_message_also_after_a_restart() {
 
 #[test]
 fn k11_the_same_key_with_another_text_or_room_is_refused_and_changes_nothing() {
-    let mut chat = Harness::new().bot("keyed", On(|ctx: &mut Context, event: &Event| {
-        if let Event::Room(RoomEvent { change, room, .. }) = event {
-            let text = if *change == RoomChange::Opened { "one" } else { "another" };
-            ctx.send(room.id, text).key("greeting").after(hours(1)).expires_after(hours(1));
-        }
-    }));
+    let mut chat = Harness::new().bot(
+        "keyed",
+        On(|ctx: &mut Context, event: &Event| {
+            if let Event::Room(RoomEvent { change, room, .. }) = event {
+                let text = if *change == RoomChange::Opened { "one" } else { "another" };
+                ctx.send(room.id, text).key("greeting").after(hours(1)).expires_after(hours(1));
+            }
+        }),
+    );
     let room = chat.open_room("Support");
     chat.poll();
     chat.rename_room(room, "Renamed");
@@ -868,11 +892,13 @@ fn k11_the_same_key_with_another_text_or_room_is_refused_and_changes_nothing() {
 
 #[test]
 fn k11_two_bots_may_use_the_same_key() {
-    let keyed = || On(|ctx: &mut Context, event: &Event| {
-        if let Some(room) = opened(event) {
-            ctx.send(room.id, "mine").key("greeting");
-        }
-    });
+    let keyed = || {
+        On(|ctx: &mut Context, event: &Event| {
+            if let Some(room) = opened(event) {
+                ctx.send(room.id, "mine").key("greeting");
+            }
+        })
+    };
     let mut chat = Harness::new().bot("one", keyed()).bot("two", keyed());
     chat.open_room("Support");
     chat.poll();
@@ -884,12 +910,15 @@ fn k11_two_bots_may_use_the_same_key() {
 /// A bot that was told of a room and says something in an hour.
 fn in_an_hour() -> Harness {
     let mut chat = Harness::new()
-        .bot("leaving", On(|ctx: &mut Context, event: &Event| {
-            if let Some(room) = opened(event) {
-                ctx.send(room.id, "in an hour").after(hours(1));
-                ctx.wake("later", hours(1));
-            }
-        }))
+        .bot(
+            "leaving",
+            On(|ctx: &mut Context, event: &Event| {
+                if let Some(room) = opened(event) {
+                    ctx.send(room.id, "in an hour").after(hours(1));
+                    ctx.wake("later", hours(1));
+                }
+            }),
+        )
         .bot("staying", greeter());
     chat.open_room("Support");
     chat.poll();
@@ -945,7 +974,11 @@ fn k14_a_bot_that_comes_back_is_told_of_what_happens_from_then_on() {
     chat.open_room("Seen");
     chat.poll();
     chat.advance(minutes(1));
-    let said: Vec<_> = chat.deliveries().into_iter().filter(|d| d.bot.as_ref().unwrap().as_str() == "leaving").collect();
+    let said: Vec<_> = chat
+        .deliveries()
+        .into_iter()
+        .filter(|d| d.bot.as_ref().unwrap().as_str() == "leaving")
+        .collect();
     assert_eq!(said.len(), 2, "{said:?}");
 }
 
@@ -1084,20 +1117,18 @@ fn limits_per_bot_and_room_hold_over_restarts() {
     assert_eq!(renamed(&mut chat, a, 3), 0);
     chat.advance(minutes(1));
     assert_eq!(renamed(&mut chat, a, 10), 6);
-    let suppressed = chat.deliveries().iter().filter(|d| d.reason.as_deref() == Some("suppressed")).count();
+    let suppressed =
+        chat.deliveries().iter().filter(|d| d.reason.as_deref() == Some("suppressed")).count();
     assert_eq!(suppressed, 5 + 5 + 3 + 4);
     assert_quiescent(&mut chat);
 }
 
 #[test]
 fn limits_per_bot_hold_over_restarts_and_belong_to_one_bot() {
-    let mut chat = Harness::new()
-        .bot("one", talker(0))
-        .bot("two", talker(0))
-        .with(|settings| {
-            settings.limits.per_bot = (4, hours(1));
-            settings.limits.per_bot_and_room.0 = 1_000;
-        });
+    let mut chat = Harness::new().bot("one", talker(0)).bot("two", talker(0)).with(|settings| {
+        settings.limits.per_bot = (4, hours(1));
+        settings.limits.per_bot_and_room.0 = 1_000;
+    });
     chat.poll();
     let room = chat.open_room("A");
     chat.poll();
@@ -1128,17 +1159,19 @@ fn limits_do_not_count_what_cannot_be_sent_and_hold_back_no_announcement() {
     use imbabot_bot::{RoomSelector, Schedule, Template};
     let schedule = Schedule::cron("tick", "* * * * *").unwrap();
     let text = Template::announcement("tick").unwrap();
-    let announcement =
-        imbabot_scheduler::Announcement::new(schedule, RoomSelector::all(), text);
+    let announcement = imbabot_scheduler::Announcement::new(schedule, RoomSelector::all(), text);
     let mut chat = Harness::new()
-        .bot("talker", On(|ctx: &mut Context, event: &Event| {
-            if let Event::Room(event) = event {
-                for _ in 0..50 {
-                    ctx.send(event.room.id, "");
+        .bot(
+            "talker",
+            On(|ctx: &mut Context, event: &Event| {
+                if let Event::Room(event) = event {
+                    for _ in 0..50 {
+                        ctx.send(event.room.id, "");
+                    }
+                    ctx.send(event.room.id, "fine");
                 }
-                ctx.send(event.room.id, "fine");
-            }
-        }))
+            }),
+        )
         .announcement(announcement)
         .with(|settings| {
             settings.limits.per_event = 1;

@@ -73,12 +73,10 @@ fn populate(chat: &mut Harness, rooms: usize) -> Vec<i64> {
 
 #[test]
 fn o1_a_server_that_takes_half_a_minute_is_asked_by_one_poll_at_a_time() {
-    let mut chat = Harness::new()
-        .bot("notebook", Notebook::default())
-        .with(|settings| {
-            settings.poll.rooms = seconds(1);
-            settings.poll.users = seconds(1);
-        });
+    let mut chat = Harness::new().bot("notebook", Notebook::default()).with(|settings| {
+        settings.poll.rooms = seconds(1);
+        settings.poll.users = seconds(1);
+    });
     for endpoint in ["get_rooms", "get_users"] {
         let fault = format!("{endpoint}:late=29s:always");
         chat.world().simulator.faults().push_spec(&fault).unwrap();
@@ -96,7 +94,8 @@ fn o1_a_server_that_takes_half_a_minute_is_asked_by_one_poll_at_a_time() {
 
 #[test]
 fn o1_a_server_that_never_answers_is_asked_by_one_poll_at_a_time_and_nobody_waits_for_it() {
-    let mut chat = at_default_rates(Harness::new()).with(|settings| settings.poll.rooms = seconds(1));
+    let mut chat =
+        at_default_rates(Harness::new()).with(|settings| settings.poll.rooms = seconds(1));
     let rooms = populate(&mut chat, 20);
     chat.world().simulator.faults().push_spec("get_rooms:silent:always").unwrap();
     chat.advance(seconds(2));
@@ -155,7 +154,8 @@ fn o2_one_room_with_a_long_queue_keeps_its_own_rate_and_holds_up_no_other() {
 /// Sends to a thousand rooms, of which some never answer; the 99th percentile of the others, from
 /// the moment of queueing.
 fn p99_of_others(wedged: usize, policy: Policy) -> Duration {
-    let mut chat = at_default_rates(Harness::new()).with(|settings| settings.poll.rooms = seconds(5));
+    let mut chat =
+        at_default_rates(Harness::new()).with(|settings| settings.poll.rooms = seconds(5));
     chat.world().simulator.configure(|options| options.latency_micros = 100_000);
     let rooms = populate(&mut chat, 1_000);
     chat.advance(seconds(10));
@@ -192,7 +192,8 @@ fn o3_rooms_that_never_answer_hold_up_no_other() {
 
 #[test]
 fn o7_the_end_of_an_outage_of_an_hour_is_no_storm() {
-    let mut chat = at_default_rates(Harness::new()).with(|settings| settings.poll.rooms = seconds(5));
+    let mut chat =
+        at_default_rates(Harness::new()).with(|settings| settings.poll.rooms = seconds(5));
     let rooms = populate(&mut chat, 600);
     chat.world().simulator.server_down(true);
     queue(&mut chat, &rooms, 1, Policy::AtMostOnce);
@@ -224,8 +225,7 @@ fn o7_an_outage_behind_a_proxy_leaves_the_queue_queued() {
     chat.world().simulator.faults().push_spec("any:status=502:always").unwrap();
     queue(&mut chat, &rooms, 1, Policy::AtMostOnce);
     chat.advance(hours(1));
-    let unknown =
-        chat.deliveries().iter().filter(|d| d.state == DeliveryState::Unknown).count();
+    let unknown = chat.deliveries().iter().filter(|d| d.state == DeliveryState::Unknown).count();
     assert!(unknown <= 10, "{unknown} of 300 are in doubt");
     chat.world().simulator.faults().clear();
     chat.advance(minutes(1));

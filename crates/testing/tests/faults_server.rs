@@ -255,7 +255,8 @@ fn s9_a_sender_who_is_banned_ends_his_messages_only() {
         chat.world().simulator.join("Bot", 7);
         chat.world().simulator.set_banned(7, true);
         chat.advance(seconds(30));
-        let dead = chat.deliveries().iter().filter(|d| d.reason.as_deref() == Some("rejected")).count();
+        let dead =
+            chat.deliveries().iter().filter(|d| d.reason.as_deref() == Some("rejected")).count();
         assert_eq!(dead, 10, "the banned one's");
         assert_eq!(chat.sent().len(), 10, "everybody else's");
         assert_eq!(told.take(), vec!["delivery dead rejected"; 10]);
@@ -272,7 +273,12 @@ fn s9_a_sender_who_is_banned_ends_his_messages_only() {
 fn s12_a_room_that_changes_its_nature_brings_each_change_once() {
     let (mut chat, notebook) = watched();
     chat.poll();
-    let room = chat.open_room_with(RoomSeed { name: "One".into(), kind: 1, public: false, ..RoomSeed::default() });
+    let room = chat.open_room_with(RoomSeed {
+        name: "One".into(),
+        kind: 1,
+        public: false,
+        ..RoomSeed::default()
+    });
     let id = i64::try_from(room.0).unwrap();
     chat.poll();
     assert_eq!(notebook.take(), ["opened One"]);
@@ -393,7 +399,9 @@ fn s13_a_server_whose_clock_is_off_moves_no_schedule() {
 fn s13_a_bot_does_not_answer_itself_where_the_servers_clock_is_off() {
     for off in OFF {
         // Confirmed, lost after it was applied, never answered, cut: whoever answers, it was we.
-        for fault in ["", "send_msg:apply-then-close", "send_msg:apply-then-silent", "send_msg:truncate=9"] {
+        for fault in
+            ["", "send_msg:apply-then-close", "send_msg:apply-then-silent", "send_msg:truncate=9"]
+        {
             let mut chat = Harness::new().bot("echo", echo()).with(|settings| {
                 settings.poll.rooms = seconds(5);
             });

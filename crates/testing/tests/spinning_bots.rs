@@ -87,7 +87,9 @@ impl Live {
     fn greets(&self, name: &str) {
         let begun = Instant::now();
         let room = self.simulator.open_room(name);
-        self.wait("a greeting", || self.simulator.messages(room).iter().any(|m| m.text.starts_with("Welcome")));
+        self.wait("a greeting", || {
+            self.simulator.messages(room).iter().any(|m| m.text.starts_with("Welcome"))
+        });
         assert!(begun.elapsed() < Duration::from_secs(2), "{name} after {:?}", begun.elapsed());
     }
 
@@ -120,7 +122,8 @@ impl Live {
         self.engine.stop();
         self.runtime.block_on(self.running).unwrap().unwrap();
         let ledger = block_on(self.store.ledger(0, usize::MAX)).unwrap();
-        let check = Check::new().requests(self.simulator.log().iter().map(Into::into)).ledger(ledger);
+        let check =
+            Check::new().requests(self.simulator.log().iter().map(Into::into)).ledger(ledger);
         let found: Vec<String> = check.run().iter().map(ToString::to_string).collect();
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
