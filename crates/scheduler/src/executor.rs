@@ -8,12 +8,15 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either, select};
-use imbabot_bot::{BotName, Effects};
+use imbabot_bot::{Bot, BotName, Effects};
+use imbabot_core::escape_foreign;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +120,9 @@ impl Place for Here {
 const LOST: u32 = 3;
 /// What `spawn_blocking` may use of one bot: as many as it has handlers by default.
 const BLOCKING: usize = 8;
+
+/// The Drop of a bot that is no longer configured is waited for so long.
+const DROP: Duration = Duration::from_millis(500);
 
 /// A thread and a runtime for each bot.
 #[derive(Default)]
@@ -368,6 +374,23 @@ impl Drop for Turn {
 /// The code panicked.
 pub fn contained<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(words)
+}
+
+/// Drops a bot where neither a panic nor a loop in its Drop does harm: on a thread of its own, for
+/// which nobody waits longer than a moment.
+pub(crate) fn discard(bot: Arc<dyn Bot>) {
+    let (done, ended) = mpsc::channel::<()>();
+    let drops = move || {
+        if let Err(panicked) = contained(|| drop(bot)) {
+            tracing::warn!("a bot panicked in its Drop: {}", escape_foreign(&panicked, 200));
+        }
+        drop(done);
+    };
+    // Where no thread can be had the closure is dropped here, and the bot with it.
+    let spawned = contained(|| thread::Builder::new().name("bot-drop".into()).spawn(drops));
+    if matches!(spawned, Ok(Ok(_))) && ended.recv_timeout(DROP) == Err(RecvTimeoutError::Timeout) {
+        tracing::warn!("a bot has not ended its Drop within {DROP:?}: it is left alone with it");
+    }
 }
 
 /// What a panic said.

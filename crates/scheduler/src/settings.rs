@@ -13,7 +13,7 @@ use imbabot_bot::{
 use imbabot_core::{Api, SiteUserId, escape_foreign};
 use imbabot_store::{SendLimits, Settle};
 
-use crate::executor::contained;
+use crate::executor::{contained, discard};
 use crate::limits::Rate;
 
 /// Everything that a reload can change.
@@ -77,7 +77,7 @@ pub struct BotSettings {
 }
 
 /// A bot that is asked only once what it listens to and which schedules it has, where a panic does
-/// no harm; and whose Drop may panic.
+/// no harm; and whose Drop may do what it likes.
 struct Guarded {
     bot: Option<Arc<dyn Bot>>,
     listens: Listen,
@@ -104,9 +104,8 @@ impl Bot for Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        let bot = self.bot.take();
-        if let Err(panicked) = contained(|| drop(bot)) {
-            tracing::warn!("a bot panicked in its Drop: {}", escape_foreign(&panicked, 200));
+        if let Some(bot) = self.bot.take() {
+            discard(bot);
         }
     }
 }

@@ -247,7 +247,7 @@ fn k1_a_bot_that_panics_when_it_is_dropped_stops_no_reload() {
 
 #[test]
 fn k2_a_handler_that_never_returns_is_stopped_tried_twice_more_and_others_go_on() {
-    harms_nobody("timeout", || std::future::pending());
+    harms_nobody("timeout", std::future::pending);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn k4_a_slow_bot_delays_no_poll_and_misses_no_change() {
 #[test]
 fn k4_ten_thousand_rooms_that_change_at_once_wait_in_the_store() {
     let mut chat = Harness::new()
-        .bot("hangs", Bad(|| std::future::pending(), Arc::default()))
+        .bot("hangs", Bad(std::future::pending, Arc::default()))
         .with(|settings| settings.poll.rooms = seconds(5));
     chat.world().simulator.populate(10_000);
     chat.poll();
@@ -364,7 +364,7 @@ fn flood(messages: usize, rooms: usize) -> (usize, usize) {
     let mut chat = Harness::new().bot(
         "storm",
         On(move |ctx: &mut Context, event: &Event| {
-            if opened(event).is_some_and(|room| room.name.to_string() == "Trigger") {
+            if opened(event).is_some_and(|room| room.name == "Trigger") {
                 for n in 0..messages {
                     let room = RoomId(u64::try_from(n % rooms).unwrap() + 1);
                     ctx.send(room, format!("number {n}"));
@@ -508,6 +508,21 @@ fn k6_a_bot_that_answers_itself_posts_once_in_a_hundred_polls() {
 }
 
 #[test]
+fn k6_what_others_write_after_its_own_message_is_seen() {
+    let mut chat = Harness::new().bot("echo", echo());
+    let room = chat.open_room("Support");
+    for _ in 0..100 {
+        chat.poll();
+        chat.advance(seconds(5));
+    }
+    assert_eq!(chat.sent(), ["Support: Hello."]);
+    chat.post(room, 7, "hello");
+    chat.poll();
+    assert_eq!(chat.sent(), ["Support: Hello.", "Support: I saw that."]);
+    chat.world().check();
+}
+
+#[test]
 fn k6_a_bot_does_not_answer_itself_over_a_restart() {
     for fault in ["send_msg:late=3s", "send_msg:apply-then-silent", "send_msg:apply-then-close"] {
         let mut chat =
@@ -573,10 +588,7 @@ fn k8_an_event_on_which_a_bot_always_panics_is_set_aside_and_stays_so() {
         "picky",
         On(move |ctx: &mut Context, event: &Event| {
             if let Some(room) = opened(event) {
-                assert!(
-                    !(told.load(Ordering::Relaxed) && room.name.to_string() == "Poison"),
-                    "poison"
-                );
+                assert!(!(told.load(Ordering::Relaxed) && room.name == "Poison"), "poison");
                 ctx.send(room.id, "fine");
             }
         }),
