@@ -28,10 +28,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The secret of the simulated widget.
 pub(crate) const SECRET: &str = "simulator-secret";
 
-/// The program under test; `IMBABOT_TEST_PROGRAM` names another build of it.
+/// The program under test; `IMBABOT_TEST_PROGRAM` names another build of it. The tests of the crate
+/// `hostile` run their own.
 pub(crate) fn path_of_program() -> PathBuf {
-    let other = std::env::var_os("IMBABOT_TEST_PROGRAM");
-    other.map_or_else(|| env!("CARGO_BIN_EXE_imbabot").into(), PathBuf::from)
+    match option_env!("CARGO_BIN_EXE_imbabot") {
+        Some(program) => {
+            let other = std::env::var_os("IMBABOT_TEST_PROGRAM");
+            other.map_or_else(|| program.into(), PathBuf::from)
+        }
+        None => option_env!("CARGO_BIN_EXE_imbabot-hostile").unwrap_or_default().into(),
+    }
 }
 
 /// Microseconds since 1970.

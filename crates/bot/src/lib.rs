@@ -14,7 +14,7 @@ pub mod template;
 pub mod units;
 
 pub use bot::{Bot, Listen, Result};
-pub use context::{Context, Effects, Setting};
+pub use context::{Context, Effects, Setting, TooMuch};
 pub use event::{DeliveryEvent, Event, RoomChange, RoomEvent, TimerEvent, UserChange, UserEvent};
 pub use foreign::{ForeignMarkup, ForeignText};
 pub use memory::{Memory, MemoryReader, MemoryWrite, Seen};

@@ -2,6 +2,7 @@
 //! with its messages, and only if no other run of the same bot wrote the same key meanwhile.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -45,6 +46,30 @@ pub enum Seen {
     Version(i64),
 }
 
+/// The longest value, as JSON, in bytes. What is larger belongs into a store of the bot's own.
+pub const MOST_VALUE: usize = 1024 * 1024;
+/// What one handler may write to the memory, keys and values, in bytes.
+pub const MOST_WRITTEN: usize = 4 * 1024 * 1024;
+/// What a write counts beside its key and value, so that many small ones are bounded too.
+const PER_WRITE: usize = 64;
+
+/// Takes as many bytes as a value may have, and fails at the next.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > MOST_VALUE {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The memory of one bot for one widget.
 pub struct Memory {
     bot: BotName,
@@ -52,11 +77,22 @@ pub struct Memory {
     reader: Arc<dyn MemoryReader>,
     seen: BTreeMap<String, Seen>,
     writes: BTreeMap<String, Option<Value>>,
+    /// The bytes of all that was written, also of what was written over.
+    written: usize,
+    overflowed: bool,
 }
 
 impl Memory {
     pub(crate) fn new(bot: BotName, widget: WidgetName, reader: Arc<dyn MemoryReader>) -> Self {
-        Self { bot, widget, reader, seen: BTreeMap::new(), writes: BTreeMap::new() }
+        Self {
+            bot,
+            widget,
+            reader,
+            seen: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            written: 0,
+            overflowed: false,
+        }
     }
 
     /// The value of a key, with what this handler wrote itself; `None` if there is none.
@@ -77,15 +113,52 @@ impl Memory {
     /// again.
     ///
     /// # Errors
-    /// The value cannot be written as JSON.
+    /// The value cannot be written as JSON, or is longer than [`MOST_VALUE`], or the handler has
+    /// written more than [`MOST_WRITTEN`] in all. Then the key stays as it was.
     pub fn set<T: Serialize>(&mut self, key: impl Into<String>, value: &T) -> Result<()> {
-        self.writes.insert(key.into(), Some(serde_json::to_value(value)?));
+        let key = key.into();
+        let mut json = Bounded(Vec::new());
+        if let Err(error) = serde_json::to_writer(&mut json, value) {
+            if error.is_io() {
+                anyhow::bail!(
+                    "a value does not fit into a bot's memory: {MOST_VALUE} bytes at most"
+                );
+            }
+            return Err(error.into());
+        }
+        let json = json.0;
+        let value = serde_json::from_slice(&json)?;
+        if !self.fits(key.len() + json.len()) {
+            anyhow::bail!("one handler writes at most {MOST_WRITTEN} bytes to a bot's memory");
+        }
+        self.writes.insert(key, Some(value));
         Ok(())
     }
 
-    /// Removes a key.
+    /// Removes a key. A handler that removes more than fits into [`MOST_WRITTEN`] fails when it
+    /// returns.
     pub fn remove(&mut self, key: impl Into<String>) {
-        self.writes.insert(key.into(), None);
+        let key = key.into();
+        if self.fits(key.len()) {
+            self.writes.insert(key, None);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// Whether a write of this size is within the bounds.
+    fn fits(&mut self, bytes: usize) -> bool {
+        let written = self.written.saturating_add(bytes).saturating_add(PER_WRITE);
+        let fits = written <= MOST_WRITTEN;
+        if fits {
+            self.written = written;
+        }
+        fits
+    }
+
+    /// Whether a key was not removed because too much was written.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed
     }
 
     pub(crate) fn into_writes(self) -> Vec<MemoryWrite> {

@@ -1,6 +1,8 @@
 //! What the daemon serves: probes, metrics, status. Nothing that changes state; names of hosts are
 //! checked, so that no page of somebody else's can read it through a browser.
 
+pub(crate) mod serve;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{Request, State};

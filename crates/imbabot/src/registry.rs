@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbabot_bot::Bot;
+use imbabot_core::escape_foreign;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -15,6 +16,12 @@ type Make = Box<dyn Fn(&Value) -> Result<Arc<dyn Bot>, String> + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Registry(BTreeMap<String, Make>);
 
+/// Runs code of a bot: a panic in it is a mistake of its settings, and no end of the program.
+fn contained<T>(code: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    imbabot_scheduler::contained(code)
+        .unwrap_or_else(|words| Err(format!("the bot panicked: {}", escape_foreign(&words, 200))))
+}
+
 impl Registry {
     pub(crate) fn add<B: Bot + DeserializeOwned>(&mut self, kind: &str) {
         let make = |settings: &Value| -> Result<Arc<dyn Bot>, String> {
@@ -23,12 +30,14 @@ impl Registry {
                 Value::Null => Value::Object(serde_json::Map::new()),
                 given => given.clone(),
             };
-            let bot: B = serde_path_to_error::deserialize(settings).map_err(|error| {
-                let path = error.path().to_string();
-                let inner = error.into_inner().to_string();
-                if path == "." { inner } else { format!("{path}: {inner}") }
-            })?;
-            Ok(Arc::new(bot))
+            contained(|| -> Result<Arc<dyn Bot>, String> {
+                let bot: B = serde_path_to_error::deserialize(settings).map_err(|error| {
+                    let path = error.path().to_string();
+                    let inner = error.into_inner().to_string();
+                    if path == "." { inner } else { format!("{path}: {inner}") }
+                })?;
+                Ok(Arc::new(bot))
+            })
         };
         self.0.insert(kind.to_owned(), Box::new(make));
     }
@@ -50,10 +59,14 @@ impl Registry {
         self.0.iter().fold(Kinds::new(), |kinds, (name, make)| {
             kinds.with(name, move |settings| {
                 let bot = make(settings)?;
-                for schedule in bot.schedules() {
-                    schedule.validate().map_err(|error| error.to_string())?;
-                }
-                Ok(())
+                contained(|| {
+                    let _ = bot.listens();
+                    for schedule in bot.schedules() {
+                        schedule.validate().map_err(|error| error.to_string())?;
+                    }
+                    drop(bot);
+                    Ok(())
+                })
             })
         })
     }

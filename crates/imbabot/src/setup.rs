@@ -31,15 +31,19 @@ pub(crate) fn settings(config: &Config, registry: &Registry) -> Result<Settings,
         let made = registry.make(&bot.kind, &bot.settings).map_err(|error| {
             Failure::new(Exit::Config, "IMB-C-BOT", format!("the bot {}: {error}", bot.name))
         })?;
+        let made = BotSettings::new(bot.name.clone(), made);
+        if let Some(flaw) = &made.flaw {
+            let message = format!("the bot {} panicked: {flaw}", bot.name);
+            return Err(Failure::new(Exit::Config, "IMB-C-BOT", message));
+        }
         settings.bots.push(BotSettings {
-            name: bot.name.clone(),
-            bot: made,
             rooms: bot.rooms.clone(),
             widgets: some(&bot.widgets),
             sender: bot.sender.clone(),
             policy: bot.policy,
             timeout: bot.timeout,
             concurrency: bot.concurrency,
+            ..made
         });
     }
     for schedule in &config.schedules {

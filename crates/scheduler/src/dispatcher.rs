@@ -2,7 +2,7 @@
 //! one transaction with "handled". A handler that fails, panics or takes too long has said nothing.
 //! Never calls `send_msg` and never waits for one bot before it serves another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use imbabot_store::{
     Born, DeadReason, EventBody, EventClaim, EventEntry, Handled, HandledOutcome, NewDelivery,
 };
 
+use crate::executor::{Blame, HandlerEnd, Place, Started};
 use crate::lookup::Lookup;
 use crate::metrics::Family;
 use crate::settings::{BotSettings, Settings, WidgetSettings};
@@ -97,9 +98,11 @@ async fn claim(
     settings: &Settings,
     running: &HashMap<BotName, usize>,
 ) -> imbabot_store::Result<(Vec<EventEntry>, Option<Timestamp>)> {
+    // What a bot that was set aside is to be told waits.
     let free: Vec<_> = settings
         .bots
         .iter()
+        .filter(|bot| !shared.executor.is_set_aside(&bot.name))
         .map(|bot| {
             let busy = running.get(&bot.name).copied().unwrap_or_default();
             (bot.name.clone(), bot.concurrency.saturating_sub(busy))
@@ -108,20 +111,29 @@ async fn claim(
     if free.iter().all(|(_, slots)| *slots == 0) {
         return Ok((Vec::new(), None));
     }
-    shared.store.claim_events(EventClaim { now: shared.clock.now(), free }).await
+    let ahead = shared.servers_ahead();
+    shared.store.claim_events(EventClaim { now: shared.clock.now(), free, ahead }).await
 }
 
 /// Why a handler's work was not kept.
 struct Failure {
     outcome: &'static str,
     reason: String,
+    /// It was not the handler's own doing: the try does not count.
+    innocent: bool,
+}
+
+impl Failure {
+    fn own(outcome: &'static str, reason: String) -> Self {
+        Self { outcome, reason, innocent: false }
+    }
 }
 
 async fn handle(shared: &Shared, settings: &Settings, entry: EventEntry) -> Result<(), Fatal> {
     let end = match (settings.bot(&entry.bot), settings.widget(&entry.widget)) {
         // It was running when the process died, on every try: it is not run again.
         _ if usize::try_from(entry.tries).unwrap_or(usize::MAX) > RETRIES.len() + 1 => {
-            Err(Failure { outcome: "killed", reason: "the process died on every try".into() })
+            Err(Failure::own("killed", "the process died on every try".into()))
         }
         (Some(bot), Some(widget)) => run_handler(shared, settings, bot, widget, &entry).await,
         _ => Ok(None),
@@ -134,6 +146,7 @@ async fn handle(shared: &Shared, settings: &Settings, entry: EventEntry) -> Resu
                 let now = shared.clock.now();
                 shared.store.fail_event(&entry, now, "widget_removed", None).await
             }
+            Err(failure) if failure.innocent => give_back(shared, &entry, failure).await,
             Err(failure) => fail(shared, &entry, failure).await,
         };
         match recorded {
@@ -167,41 +180,79 @@ async fn run_handler(
         now: entry.at,
         rehearsing: settings.rehearsing,
         markup: widget.markup,
+        max_text: settings.delivery.max_text,
         rooms: lookup.clone(),
         memory: lookup,
     });
     let code = Arc::clone(&bot.bot);
     let handler = async move {
         let mut context = context;
-        code.on_event(&mut context, &event).await.map(|()| context.into_effects())
+        let end = code.on_event(&mut context, &event).await;
+        // Here, where the bot runs: an error's words are the bot's code too.
+        match end.and_then(|()| Ok(context.into_effects()?)) {
+            Ok(effects) => Ok(effects),
+            Err(error) => Err(format!("{error:#}")),
+        }
     };
-    let handler = shared.executor.run(&bot.name, handler.boxed());
-    let end = match select(handler, shared.clock.sleep(bot.timeout)).await {
+    let Started { end, place } = shared.executor.run(&bot.name, handler.boxed());
+    let end = match select(end, shared.clock.sleep(bot.timeout)).await {
         Either::Left((end, _)) => end,
-        Either::Right(((), handler)) => {
-            drop(handler);
-            let answers = shared.executor.answers(&bot.name);
-            if let Either::Right(_) = select(answers, shared.clock.sleep(SPIN)).await {
-                tracing::error!(
-                    bot = %bot.name, code = "IMB-B-SPINS",
-                    "the bot holds its thread without awaiting: it is left alone with it"
-                );
-                shared.executor.abandon(&bot.name);
-            }
-            let reason = format!("timeout: longer than {:?}", bot.timeout);
-            return Err(Failure { outcome: "timeout", reason });
+        Either::Right(((), end)) => {
+            drop(end);
+            return Err(overdue(shared, bot, entry, &*place).await);
         }
     };
     match end {
-        Ok(Ok(effects)) => Ok(Some(handled(shared, settings, bot, widget, entry, effects))),
-        Ok(Err(error)) => {
-            let reason = format!("error: {}", escape_foreign(&format!("{error:#}"), 200));
-            Err(Failure { outcome: "error", reason })
+        HandlerEnd::Done(effects) => {
+            Ok(Some(handled(shared, settings, bot, widget, entry, effects)))
         }
-        Err(panicked) => {
-            let reason = escape_foreign(&panicked.to_string(), 200);
-            Err(Failure { outcome: "panic", reason })
+        HandlerEnd::Failed(error) => {
+            Err(Failure::own("error", format!("error: {}", escape_foreign(&error, 200))))
         }
+        HandlerEnd::Panicked(words) => {
+            Err(Failure::own("panic", format!("panicked: {}", escape_foreign(&words, 200))))
+        }
+        HandlerEnd::HeldUp(why) => Err(Failure { outcome: "held_up", reason: why, innocent: true }),
+    }
+}
+
+/// A handler did not end in time: whose doing that is, and what follows for its bot.
+async fn overdue(
+    shared: &Shared,
+    bot: &BotSettings,
+    entry: &EventEntry,
+    place: &dyn Place,
+) -> Failure {
+    let answered =
+        matches!(select(place.answers(), shared.clock.sleep(SPIN)).await, Either::Left(_));
+    let verdict = place.judge(answered);
+    if verdict.lost {
+        tracing::error!(
+            bot = %bot.name, event = entry.event_name(), code = "IMB-B-SPINS",
+            "the bot holds its thread without awaiting: it is left alone with it, others go on"
+        );
+        if shared.executor.is_set_aside(&bot.name) {
+            shared
+                .metrics
+                .count(Family::bot_invocations_total, &[bot.name.as_str(), "quarantined"]);
+            shared.board.set_aside(&bot.name, shared.clock.now());
+            tracing::error!(
+                bot = %bot.name, code = "IMB-B-SET-ASIDE",
+                "the bot has lost too many threads to code that never awaits: what it is to be told                  waits. Mend the bot and restart, or reload (SIGHUP) to let it try again"
+            );
+        }
+    }
+    match verdict.blame {
+        Blame::Slow => Failure::own("timeout", format!("timeout: longer than {:?}", bot.timeout)),
+        Blame::Spins => {
+            let reason = format!("timeout: longer than {:?} without awaiting", bot.timeout);
+            Failure::own("spins", reason)
+        }
+        Blame::HeldUp => Failure {
+            outcome: "held_up",
+            reason: "another handler held the bot's thread".into(),
+            innocent: true,
+        },
     }
 }
 
@@ -262,11 +313,13 @@ fn delivery(
     outgoing: &Outgoing,
     now: Timestamp,
 ) -> NewDelivery {
-    let fault = if outgoing.room().0 == 0 {
-        Some("the room is 0, which is none".to_owned())
-    } else {
+    // ImbaChat counts rooms from 1, in 64 bits with a sign.
+    let exists = i64::try_from(outgoing.room().0).is_ok_and(|room| room > 0);
+    let fault = if exists {
         let checked = validate_text(outgoing.text(), settings.delivery.max_text);
         checked.err().map(|error| error.to_string())
+    } else {
+        Some(format!("there is no room {}", outgoing.room()))
     };
     let from = outgoing.not_before().unwrap_or(now).max(now);
     let keeps = outgoing.chosen_expiry().unwrap_or(settings.delivery.expires_after);
@@ -300,6 +353,7 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
         }
         HandledOutcome::Committed(deliveries) => {
             shared.metrics.count(Family::bot_invocations_total, &[bot.as_str(), "ok"]);
+            let mut unsent = BTreeMap::new();
             for delivery in &deliveries {
                 if delivery.refused {
                     tracing::warn!(
@@ -317,11 +371,16 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
                         let limit = detail.split(':').next().unwrap_or_default();
                         shared.metrics.count(Family::suppressed_total, &[limit]);
                     }
-                    tracing::warn!(
-                        bot = %bot, event, delivery = %delivery.id, reason = reason.as_str(),
-                        "a message of the bot is not sent: {detail}"
-                    );
+                    let why = (reason.as_str(), detail.to_owned());
+                    unsent.entry(why).or_insert((0_u64, delivery.id)).0 += 1;
                 }
+            }
+            // A line per handler, not per message: a flood is not answered with a flood.
+            for ((reason, detail), (messages, first)) in unsent {
+                tracing::warn!(
+                    bot = %bot, event, reason, messages, first = %first,
+                    "messages of the bot are not sent: {detail}"
+                );
             }
             if !deliveries.is_empty() {
                 shared.idle.deliverer.store(false, Ordering::Release);
@@ -333,6 +392,20 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
         }
     }
     Ok(())
+}
+
+/// The handler had no turn: the entry waits again, and its try does not count.
+async fn give_back(
+    shared: &Shared,
+    entry: &EventEntry,
+    failure: &Failure,
+) -> imbabot_store::Result<()> {
+    shared.metrics.count(Family::bot_invocations_total, &[entry.bot.as_str(), failure.outcome]);
+    tracing::warn!(
+        bot = %entry.bot, event = entry.event_name(),
+        "the handler had no turn ({}): tried again, and this try does not count", failure.reason
+    );
+    shared.store.give_back(entry, shared.clock.now() + RETRIES[0]).await
 }
 
 async fn fail(shared: &Shared, entry: &EventEntry, failure: &Failure) -> imbabot_store::Result<()> {

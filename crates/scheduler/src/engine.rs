@@ -61,7 +61,13 @@ impl Engine {
     pub async fn begin(parts: Parts) -> imbabot_store::Result<Self> {
         let engine = Self::begin_only(parts).await?;
         let shared = &engine.shared;
-        adopt(&*shared.store, shared.clock.now(), &shared.settings.load_full()).await?;
+        let settings = shared.settings.load_full();
+        note_flaws(shared, &settings);
+        // From the first moment on: whoever asks before the poller had its first turn is told so.
+        for widget in &settings.widgets {
+            shared.board.reason(NotReady::Starting, widget.name.as_str(), true);
+        }
+        adopt(&*shared.store, shared.clock.now(), &settings).await?;
         Ok(engine)
     }
 
@@ -196,6 +202,8 @@ impl Engine {
     /// The store refuses; the old settings stay in force.
     pub async fn reload(&self, settings: Settings) -> imbabot_store::Result<()> {
         let names: Vec<_> = settings.widgets.iter().map(|widget| widget.name.clone()).collect();
+        let bots: Vec<_> = settings.bots.iter().map(|bot| bot.name.clone()).collect();
+        note_flaws(&self.shared, &settings);
         let (done, told) = oneshot::channel();
         let waiting = Reload { settings, done };
         *self.shared.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
@@ -207,6 +215,8 @@ impl Engine {
             ))
         })?;
         self.shared.board.keep_widgets(&names);
+        self.shared.executor.reloaded(&bots);
+        self.shared.board.pardon();
         for name in &names {
             let shut = self.shared.breaker(name, |breaker| breaker.open().is_some());
             // Whether the new settings are the right ones, the next list will tell.
@@ -293,6 +303,18 @@ impl Engine {
     /// Deletes finished records that are older than the retention, as housekeeping does.
     pub async fn prune(&self) {
         housekeeping::prune(&self.shared).await;
+    }
+}
+
+/// Bots that panicked before they were told anything: they are counted and said, others go on.
+fn note_flaws(shared: &Shared, settings: &Settings) {
+    for bot in &settings.bots {
+        let Some(flaw) = &bot.flaw else { continue };
+        shared.metrics.count(Family::bot_invocations_total, &[bot.name.as_str(), "panic"]);
+        tracing::error!(
+            bot = %bot.name, code = "IMB-B-FLAWED",
+            "the bot panicked when it was asked what it listens to and when ({flaw}): it is told nothing"
+        );
     }
 }
 

@@ -20,7 +20,9 @@ mod timer;
 
 pub use clock::{Clock, SystemClock};
 pub use engine::{Engine, Parts};
-pub use executor::{BotExecutor, HandlerEnd, Inline, OwnThreads, Panicked};
+pub use executor::{
+    Blame, BotExecutor, Handler, HandlerEnd, Inline, OwnThreads, Place, Started, Verdict, contained,
+};
 pub use limits::Rate;
 pub use settings::{
     Announcement, BotSettings, DeliverySettings, PollSettings, Settings, WidgetSettings,

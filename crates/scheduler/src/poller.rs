@@ -295,6 +295,9 @@ async fn poll_list<T: Polled>(
         Ok(summary) => summary,
         Err(error) => return (Some(index), End::Failed(error)),
     };
+    if let Some(server) = summary.server_time {
+        shared.server_says(&widget.name, server);
+    }
     let ours = widget.api.credentials().widget;
     if observed.widgets.iter().any(|other| *other != ours) {
         return (Some(index), End::Foreign);

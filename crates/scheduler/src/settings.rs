@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use imbabot_bot::units::{days, hours, minutes, seconds};
 use imbabot_bot::{
-    Bot, BotName, ForeignMarkup, Policy, RoomSelector, Schedule, Template, WidgetName,
+    Bot, BotName, Context, Event, ForeignMarkup, Listen, Policy, RoomSelector, Schedule, Template,
+    WidgetName,
 };
-use imbabot_core::{Api, SiteUserId};
+use imbabot_core::{Api, SiteUserId, escape_foreign};
 use imbabot_store::{SendLimits, Settle};
 
+use crate::executor::{contained, discard};
 use crate::limits::Rate;
 
 /// Everything that a reload can change.
@@ -68,15 +71,59 @@ pub struct BotSettings {
     pub timeout: Duration,
     /// How many handlers may run at once.
     pub concurrency: usize,
+    /// What its panic said, if it panicked when it was asked what it listens to and which
+    /// schedules it has. Such a bot is told nothing.
+    pub flaw: Option<String>,
+}
+
+/// A bot that is asked only once what it listens to and which schedules it has, where a panic does
+/// no harm; and whose Drop may do what it likes.
+struct Guarded {
+    bot: Option<Arc<dyn Bot>>,
+    listens: Listen,
+    schedules: Vec<Schedule>,
+}
+
+#[async_trait]
+impl Bot for Guarded {
+    fn listens(&self) -> Listen {
+        self.listens
+    }
+
+    fn schedules(&self) -> Vec<Schedule> {
+        self.schedules.clone()
+    }
+
+    async fn on_event(&self, ctx: &mut Context, event: &Event) -> imbabot_bot::Result<()> {
+        match &self.bot {
+            Some(bot) => bot.on_event(ctx, event).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(bot) = self.bot.take() {
+            discard(bot);
+        }
+    }
 }
 
 impl BotSettings {
-    /// A bot with the default bounds: 30 s and 8 handlers at once.
+    /// A bot with the default bounds: 30 s and 8 handlers at once. Here it is asked what it
+    /// listens to and which schedules it has, and never again.
     #[must_use]
     pub fn new(name: BotName, bot: Arc<dyn Bot>) -> Self {
+        let declared = contained(|| (bot.listens(), bot.schedules()));
+        let (listens, schedules, flaw) = match declared {
+            Ok((listens, schedules)) => (listens, schedules, None),
+            Err(panicked) => (Listen::NOTHING, Vec::new(), Some(escape_foreign(&panicked, 200))),
+        };
         Self {
             name,
-            bot,
+            bot: Arc::new(Guarded { bot: Some(bot), listens, schedules }),
+            flaw,
             rooms: None,
             widgets: None,
             sender: None,

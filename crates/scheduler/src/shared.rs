@@ -42,6 +42,9 @@ pub enum Fatal {
 /// After a passing failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Clocks that differ by less than this are the same, as far as a list's `Date` can tell.
+const SAME_CLOCK: u64 = 2_000_000;
+
 /// One bell per part: rung when there may be something to do.
 #[derive(Default)]
 pub(crate) struct Bells {
@@ -75,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) reload: Mutex<Option<Reload>>,
     pub(crate) schedules_changed: AtomicBool,
     pub(crate) idle: Idle,
+    /// How far each widget's server is ahead of this host, in microseconds, by its last list.
+    ahead: Mutex<BTreeMap<WidgetName, i64>>,
     /// Somebody watches whether the tasks are alive.
     pub(crate) watched: AtomicBool,
     jitter: AtomicU64,
@@ -133,9 +138,26 @@ impl Shared {
             reload: Mutex::default(),
             schedules_changed: AtomicBool::new(false),
             idle: Idle::default(),
+            ahead: Mutex::default(),
             watched: AtomicBool::new(false),
             jitter: AtomicU64::new(seed),
         }
+    }
+
+    /// A server said what its clock shows.
+    pub(crate) fn server_says(&self, widget: &WidgetName, server: Timestamp) {
+        let ahead = server.as_micros().saturating_sub(self.clock.now().as_micros());
+        // A `Date` counts whole seconds and was written before the list was read: what lies within
+        // that is no difference.
+        let ahead = if ahead.unsigned_abs() < SAME_CLOCK { 0 } else { ahead };
+        let mut all = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(widget.clone(), ahead);
+    }
+
+    /// How far each widget's server is ahead, in microseconds.
+    pub(crate) fn servers_ahead(&self) -> Vec<(WidgetName, i64)> {
+        let all = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(widget, ahead)| (widget.clone(), *ahead)).collect()
     }
 
     /// Asks or tells the breakers of a widget, and shows what follows.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use imbabot_bot::WidgetName;
+use imbabot_bot::{BotName, WidgetName};
 use imbabot_core::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -24,7 +24,7 @@ pub enum NotReady {
     StoreUnwritable,
     /// The clock was set, or is far from the server's.
     ClockSuspect,
-    /// A task makes no progress.
+    /// A task makes no progress, or a bot was set aside.
     TaskStalled,
     /// The daemon is stopping.
     Draining,
@@ -120,6 +120,8 @@ pub struct Status {
     pub next: Vec<NextOccurrence>,
     /// What is paused.
     pub paused: Vec<String>,
+    /// Bots that are told nothing before a restart or a reload, and since when.
+    pub set_aside: BTreeMap<BotName, Timestamp>,
 }
 
 /// When a schedule comes next.
@@ -139,6 +141,7 @@ struct Board {
     tasks: BTreeMap<&'static str, TaskStatus>,
     next: Vec<NextOccurrence>,
     paused: Vec<String>,
+    set_aside: BTreeMap<BotName, Timestamp>,
     reasons: BTreeMap<NotReady, BTreeMap<String, ()>>,
 }
 
@@ -233,6 +236,20 @@ impl StatusBoard {
         board.paused = paused;
     }
 
+    /// A bot is told nothing any more.
+    pub fn set_aside(&self, bot: &BotName, now: Timestamp) {
+        self.lock().set_aside.entry(bot.clone()).or_insert(now);
+        self.reason(NotReady::TaskStalled, &subject_of(bot), true);
+    }
+
+    /// Every bot has another chance.
+    pub fn pardon(&self) {
+        let pardoned = std::mem::take(&mut self.lock().set_aside);
+        for bot in pardoned.keys() {
+            self.reason(NotReady::TaskStalled, &subject_of(bot), false);
+        }
+    }
+
     /// The reasons for not being ready, in the order of the contract.
     #[must_use]
     pub fn reasons(&self) -> Vec<NotReady> {
@@ -255,6 +272,12 @@ impl StatusBoard {
             tasks: board.tasks.clone(),
             next: board.next.clone(),
             paused: board.paused.clone(),
+            set_aside: board.set_aside.clone(),
         }
     }
+}
+
+/// A bot among the subjects of a reason: tasks have names of their own.
+fn subject_of(bot: &BotName) -> String {
+    format!("bot/{bot}")
 }

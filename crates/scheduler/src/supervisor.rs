@@ -68,7 +68,7 @@ async fn keep_running(shared: Arc<Shared>, task: Task) -> Result<(), Fatal> {
         let last = match AssertUnwindSafe(task.start()).catch_unwind().await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(fatal)) => return Err(fatal),
-            Err(cause) => words(&*cause),
+            Err(cause) => words(cause),
         };
         if shared.stop.is_cancelled() {
             return Ok(());

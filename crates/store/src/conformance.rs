@@ -48,6 +48,7 @@ macro_rules! store_conformance {
             a_message_queued_again_waits_for_what_is_on_its_way
             lanes_do_not_wait_for_each_other
             a_lane_with_many_waiting_lets_others_have_their_turn
+            a_lane_that_had_its_turn_goes_behind_those_that_wait
             nothing_is_claimed_before_its_time
             requests_of_a_widget_are_evenly_spaced
             requests_to_a_room_are_evenly_spaced
@@ -106,6 +107,7 @@ macro_rules! store_conformance {
             a_revived_entry_does_not_run_beside_a_later_one
             a_revived_entry_has_its_turn_first_whatever_stops_the_later_one
             what_nobody_handles_any_more_waits_again_with_its_try
+            an_entry_that_had_no_turn_waits_again_with_its_try
             a_revived_entry_goes_before_later_ones_that_wait
             a_later_poisoned_entry_waits_for_an_earlier_one
             what_limits_refuse_is_visible_and_no_error
@@ -118,6 +120,7 @@ macro_rules! store_conformance {
             a_touch_by_our_own_message_reaches_no_bot
             a_touch_waits_while_a_message_of_ours_is_on_its_way
             a_touch_during_an_unresolved_attempt_is_our_own
+            a_touch_during_an_unresolved_attempt_is_told_by_the_servers_clock
             a_touch_without_a_time_is_told
             every_kind_of_event_comes_back_as_it_was_put_in
         }

@@ -139,6 +139,9 @@ pub struct EventClaim {
     pub now: Timestamp,
     /// How many more entries each bot can take.
     pub free: Vec<(BotName, usize)>,
+    /// How far the clocks of widgets' servers are ahead of this one, in microseconds, where that
+    /// is known: what a server says of its rooms, it says by its own clock.
+    pub ahead: Vec<(WidgetName, i64)>,
 }
 
 /// Bounds on what bots may say, counted over what the store holds.
@@ -243,6 +246,9 @@ pub trait Inbox {
         reason: &str,
         retry_at: Option<Timestamp>,
     ) -> Result<()>;
+
+    /// The handler had no turn: the entry waits until `due_at`, its try given back.
+    async fn give_back(&self, entry: &EventEntry, due_at: Timestamp) -> Result<()>;
 
     /// What is being handled will never be heard of again: it waits again, its try given back.
     async fn release_running(&self, now: Timestamp) -> Result<()>;

@@ -9,7 +9,7 @@ use imbabot_bot::Bot;
 use imbabot_core::{RoomId, Timestamp};
 use imbabot_scheduler::{Announcement, BotSettings, Rate, Settings};
 use imbabot_simulator::{Endpoint, RoomSeed};
-use imbabot_store::{DeliveryFilter, DeliveryRecord, Operations};
+use imbabot_store::{DeliveryFilter, DeliveryRecord, Operations, Store};
 
 use crate::world::{World, fail, must};
 
@@ -101,6 +101,16 @@ impl Harness {
     pub fn at(mut self, start: &str) -> Self {
         let settings = self.world.settings().clone();
         self.world = World::new(must(start.parse()));
+        let widgets = std::mem::take(&mut self.world.settings().widgets);
+        *self.world.settings() = Settings { widgets, ..settings };
+        self
+    }
+
+    /// Keeps everything in this store, and begins anew in it.
+    #[must_use]
+    pub fn over(mut self, store: Arc<dyn Store>) -> Self {
+        let settings = self.world.settings().clone();
+        self.world = World::over(Timestamp::from_seconds(START), store);
         let widgets = std::mem::take(&mut self.world.settings().widgets);
         *self.world.settings() = Settings { widgets, ..settings };
         self

@@ -2,12 +2,14 @@
 
 pub mod checker;
 pub mod clock;
+pub mod flaky;
 pub mod harness;
 pub mod transport;
 pub mod world;
 
 pub use checker::{Change, Check, SeenRequest, Violation};
 pub use clock::VirtualClock;
+pub use flaky::FlakyStore;
 pub use harness::Harness;
 pub use imbabot_simulator::RoomSeed;
 pub use transport::SimTransport;

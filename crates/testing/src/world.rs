@@ -28,7 +28,7 @@ pub struct World {
     pub simulator: Simulator,
     transport: Arc<SimTransport>,
     ready: Vec<Change>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     settings: Settings,
     running: Option<Running>,
 }
@@ -45,6 +45,12 @@ impl World {
     /// SQLite cannot make a store in memory.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
+        Self::over(start, Arc::new(must(SqliteStore::in_memory(Bodies::Full))))
+    }
+
+    /// The same, on a store that is there already.
+    #[must_use]
+    pub fn over(start: Timestamp, store: Arc<dyn Store>) -> Self {
         let clock = VirtualClock::at(start);
         let server_time = {
             // The server has a clock of its own: setting ours does not set it.
@@ -58,7 +64,7 @@ impl World {
             ready: Vec::new(),
             clock,
             simulator,
-            store: Arc::new(must(SqliteStore::in_memory(Bodies::Full))),
+            store,
             settings: Settings::new(),
             running: None,
         };
@@ -97,7 +103,7 @@ impl World {
         }
         let parts = Parts {
             clock: Arc::new(self.clock.clone()),
-            store: Arc::<SqliteStore>::clone(&self.store),
+            store: Arc::clone(&self.store),
             executor: Arc::new(Inline),
             settings: self.settings.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -200,7 +206,7 @@ impl World {
     /// The store.
     #[must_use]
     pub fn store(&self) -> Arc<dyn Store> {
-        Arc::<SqliteStore>::clone(&self.store)
+        Arc::clone(&self.store)
     }
 
     /// The whole ledger.
@@ -209,7 +215,6 @@ impl World {
     /// The store refuses.
     #[must_use]
     pub fn ledger(&self) -> Vec<LedgerLine> {
-        use imbabot_store::Ledger;
         must(block_on(self.store.ledger(0, usize::MAX)))
     }
 

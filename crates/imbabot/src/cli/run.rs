@@ -58,7 +58,7 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
     let served = serve(&engine, &loaded.config).await?;
     tokio::select! {
         end = drained(engine.run(), &engine, &mut signals, command, loaded) => end,
-        failure = served => Err(failure),
+        () = served => Err(Failure::new(Exit::Internal, "IMB-H-ENDED", "the HTTP surface ended")),
     }
 }
 
@@ -101,33 +101,27 @@ async fn open(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// Binds the HTTP surface; what comes back ends only with a failure.
+/// Binds the HTTP surface; what comes back never ends.
 async fn serve(
     engine: &Engine,
     config: &Config,
-) -> Result<futures_util::future::BoxFuture<'static, Failure>> {
+) -> Result<futures_util::future::BoxFuture<'static, ()>> {
     let Some(address) = config.http.listen else {
         return Ok(Box::pin(std::future::pending()));
     };
-    let failed = move |what: &str, error: &std::io::Error| {
-        let message = format!("{what} {address}: {}", error.kind());
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("cannot listen on {address}: {}", error.kind());
         Failure::new(Exit::Unavailable, "IMB-H-LISTEN", message)
             .hint("another daemon may have it; `[http] listen` chooses another address, or \"off\"")
-    };
-    let listener =
-        TcpListener::bind(address).await.map_err(|error| failed("cannot listen on", &error))?;
+    })?;
     let access = Access {
         token: config.http.token.clone(),
         allowed_hosts: config.http.allowed_hosts.clone(),
     };
     let router = http::router(engine.clone(), access);
     tracing::info!(%address, "probes and metrics are served");
-    Ok(Box::pin(async move {
-        match axum::serve(listener, router).await {
-            Ok(()) => Failure::new(Exit::Internal, "IMB-H-ENDED", "the HTTP surface ended"),
-            Err(error) => failed("cannot serve", &error),
-        }
-    }))
+    let clock = Arc::clone(engine.clock());
+    Ok(Box::pin(http::serve::serve(listener, router, clock)))
 }
 
 /// Runs the engine to its end while signals are obeyed.

@@ -290,6 +290,29 @@ pub fn what_nobody_handles_any_more_waits_again_with_its_try(backend: &dyn Backe
     assert_eq!(bench.entries(at(6), &[("b", 9)]).0.len(), 1, "it is no suspect");
 }
 
+pub fn an_entry_that_had_no_turn_waits_again_with_its_try(backend: &dyn Backend) {
+    let mut bench = bench_with(backend, &["b"], vec![opened(1, &["b"]), opened(1, &["b"])]);
+    let entry = bench.entry(at(1));
+    run(bench.store.give_back(&entry, at(5)));
+    let (none, due) = bench.entries(at(4), &[("b", 9)]);
+    assert!(none.is_empty(), "the next of its lane waits for it");
+    assert_eq!(due, Some(at(5)));
+    let again = bench.entry(at(5));
+    assert_eq!((again.event, again.tries), (entry.event, 1));
+    // A late word of the try that was given up changes nothing, and a suspect stays one.
+    run(bench.store.fail_event(&again, at(6), "error", Some(at(7))));
+    run(bench.store.give_back(&again, at(100)));
+    assert_eq!(bench.entry(at(7)).tries, 2);
+    bench.kill(at(8));
+    let suspect = bench.entry(at(9));
+    assert_eq!(suspect.tries, 3);
+    run(bench.store.give_back(&suspect, at(10)));
+    bench.tell(at(10), vec![opened(2, &["b"])]);
+    let (alone, _) = bench.entries(at(10), &[("b", 9)]);
+    assert_eq!(alone.len(), 1, "it runs alone");
+    assert_eq!((alone[0].event, alone[0].tries), (entry.event, 3));
+}
+
 pub fn a_revived_entry_goes_before_later_ones_that_wait(backend: &dyn Backend) {
     let events = vec![opened(1, &["b"]), opened(1, &["b"])];
     let bench = bench_with(backend, &["b"], events);
@@ -537,6 +560,30 @@ pub fn a_touch_during_an_unresolved_attempt_is_our_own(backend: &dyn Backend) {
         for (moved, foreign) in windows {
             bench.tell(at(180), vec![touched(room, moved)]);
             assert_eq!(!told(&bench, at(180)).is_empty(), foreign, "room {room} at {moved}");
+        }
+    }
+}
+
+pub fn a_touch_during_an_unresolved_attempt_is_told_by_the_servers_clock(backend: &dyn Backend) {
+    for ahead in [3_600_i64, -3_600] {
+        let bench = bench_with(backend, &["b"], vec![]);
+        bench.enqueue(at(0), vec![message("lost")]);
+        for claimed in bench.claim(at(10_000 - 7_000)) {
+            bench.settle(at(3_010), &claimed, unknown());
+        }
+        let claim = |now| {
+            let free = vec![(bot("b"), 1)];
+            let ahead = vec![(widget("w"), ahead * 1_000_000)];
+            run(bench.store.claim_events(crate::EventClaim { now, free, ahead })).0.len()
+        };
+        for (moved, foreign) in [(2_990, 1), (3_000, 0), (3_012, 0), (3_020, 1)] {
+            bench.tell(at(3_100), vec![touched(1, at(moved + ahead))]);
+            let told = claim(at(3_100));
+            assert_eq!(told, foreign, "{moved}, {ahead} s ahead");
+            run(bench.store.release_running(at(3_101)));
+            for entry in bench.entries(at(3_101), &[("b", 9)]).0 {
+                bench.handle(&entry, at(3_102));
+            }
         }
     }
 }

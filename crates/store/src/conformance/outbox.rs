@@ -146,6 +146,19 @@ pub fn a_lane_with_many_waiting_lets_others_have_their_turn(backend: &dyn Backen
     assert_eq!(order, expected.map(|key| format!("text of {key}")));
 }
 
+pub fn a_lane_that_had_its_turn_goes_behind_those_that_wait(backend: &dyn Backend) {
+    for outcome in [unknown(), refused(), delivered(9)] {
+        let bench = Bench::new(backend);
+        bench.enqueue(at(1), vec![message("a"), message("behind a")]);
+        bench.enqueue(at(2), vec![to_room("other", 2)]);
+        let first = bench.paced(at(3), Duration::from_secs(1), Duration::ZERO).deliveries;
+        assert_eq!((first.len(), first[0].id), (1, id("a")));
+        bench.settle(at(5), &first[0], outcome);
+        let next = bench.paced(at(5), Duration::from_secs(1), Duration::ZERO).deliveries;
+        assert_eq!((next.len(), next[0].id), (1, id("other")), "it has waited for its first");
+    }
+}
+
 pub fn nothing_is_claimed_before_its_time(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     let later = NewDelivery { not_before: Some(at(20)), ..message("k") };

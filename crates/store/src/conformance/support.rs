@@ -239,7 +239,7 @@ impl Bench {
         free: &[(&str, usize)],
     ) -> (Vec<EventEntry>, Option<Timestamp>) {
         let free = free.iter().map(|(name, slots)| (bot(name), *slots)).collect();
-        run(self.store.claim_events(EventClaim { now, free }))
+        run(self.store.claim_events(EventClaim { now, free, ahead: Vec::new() }))
     }
 
     /// The one entry that bot `b` may handle now.

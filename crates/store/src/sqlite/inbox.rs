@@ -93,6 +93,25 @@ impl Inbox for SqliteStore {
             .await
     }
 
+    async fn give_back(&self, entry: &EventEntry, due_at: Timestamp) -> Result<()> {
+        let entry = entry.clone();
+        self.link
+            .write(move |tx| {
+                if !runs(tx, &entry)? {
+                    return Ok(());
+                }
+                let (bot, event) = (entry.bot.as_str(), entry.event);
+                // A suspect stays one: it has not shown yet whether it kills.
+                tx.prepare_cached(
+                    "UPDATE inbox SET state = 'waiting', due_at = ?3, tries = tries - 1
+                     WHERE bot = ?1 AND event = ?2",
+                )?
+                .execute(params![bot, event, due_at.as_micros()])?;
+                yield_to_first(tx, bot, event)
+            })
+            .await
+    }
+
     async fn release_running(&self, now: Timestamp) -> Result<()> {
         self.link
             .write(move |tx| {
@@ -237,7 +256,7 @@ fn claim_events(
                 break;
             }
             for event in due {
-                match start_entry(tx, now, bot, event)? {
+                match start_entry(tx, claim, bot, event)? {
                     Some(entry) => {
                         entries.push(entry);
                         wanted -= 1;
@@ -287,10 +306,11 @@ fn due_entries(
 /// Counts the try and hands the entry out; `None` if it ended here or has to wait.
 fn start_entry(
     tx: &Connection,
-    now: Timestamp,
+    claim: &EventClaim,
     bot: &BotName,
     event: i64,
 ) -> Result<Option<EventEntry>> {
+    let now = claim.now;
     let mut entry = tx
         .prepare_cached(
             "SELECT e.widget, e.at, e.body, i.tries FROM inbox i JOIN event e ON e.seq = i.event
@@ -308,7 +328,8 @@ fn start_entry(
                 })
             })())
         })??;
-    match attribute(tx, &entry)? {
+    let ahead = claim.ahead.iter().find(|(widget, _)| *widget == entry.widget);
+    match attribute(tx, &entry, ahead.map_or(0, |(_, ahead)| *ahead))? {
         Attribution::Own => {
             end_entry(tx, now, bot.as_str(), event, EventOutcome::Ignored, Some("own_change"))?;
             return Ok(None);
@@ -340,8 +361,9 @@ enum Attribution {
 }
 
 /// Who made a room's `updated_at` move. Only a touch can be our own doing: no message of ours
-/// renames a room.
-fn attribute(tx: &Connection, entry: &EventEntry) -> Result<Attribution> {
+/// renames a room. A message that was confirmed has the server's time; an attempt of which nobody
+/// knows has only ours, from which the server's differs by `ahead`.
+fn attribute(tx: &Connection, entry: &EventEntry, ahead: i64) -> Result<Attribution> {
     let EventBody::Room { change: RoomChange::Touched, room, .. } = &entry.body else {
         return Ok(Attribution::Foreign);
     };
@@ -383,7 +405,12 @@ fn attribute(tx: &Connection, entry: &EventEntry) -> Result<Attribution> {
                    AND a.started_at - 1000000 <= ?3 AND a.ended_at + ?4 >= ?3)",
             )?
             .query_row(
-                params![entry.widget.as_str(), room.id.0.cast_signed(), moved, OWN],
+                params![
+                    entry.widget.as_str(),
+                    room.id.0.cast_signed(),
+                    moved.saturating_sub(ahead),
+                    OWN
+                ],
                 |row| row.get(0),
             )?)
     };

@@ -123,7 +123,7 @@ impl Workload {
     }
 
     fn entries(&self) -> Vec<EventEntry> {
-        let claim = EventClaim { now: self.now, free: vec![(bot(), 4)] };
+        let claim = EventClaim { now: self.now, free: vec![(bot(), 4)], ahead: Vec::new() };
         block_on(self.store.claim_events(claim)).unwrap().0
     }
 

@@ -1,0 +1,147 @@
+//! A store that fails when it is told to: before a verb did anything, as SQLite does when another
+//! process holds the lock. What it does not fail at goes to the store behind it, unchanged.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use imbabot_bot::{BotName, DeliveryId, RoomSelector, WidgetName};
+use imbabot_core::{Room, RoomId, Timestamp, User, WidgetId};
+use imbabot_store::*;
+use serde_json::Value;
+
+/// A store with a switch for every verb.
+pub struct FlakyStore {
+    inner: Arc<dyn Store>,
+    faults: Mutex<BTreeMap<String, Fault>>,
+}
+
+struct Fault {
+    kind: ErrorKind,
+    left: u32,
+    struck: u32,
+}
+
+impl FlakyStore {
+    /// A store that works.
+    #[must_use]
+    pub fn over(inner: Arc<dyn Store>) -> Self {
+        Self { inner, faults: Mutex::default() }
+    }
+
+    /// The next `times` calls of this verb (`commit_handled`, `settle` …) fail like this.
+    pub fn fail(&self, verb: &str, times: u32, kind: ErrorKind) {
+        let fault = Fault { kind, left: times, struck: 0 };
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(verb.into(), fault);
+    }
+
+    /// How often a verb has failed since it was told to.
+    #[must_use]
+    pub fn struck(&self, verb: &str) -> u32 {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.get(verb).map_or(0, |fault| fault.struck)
+    }
+
+    fn strike(&self, verb: &str) -> Result<()> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match faults.get_mut(verb) {
+            Some(fault) if fault.left > 0 => {
+                fault.left -= 1;
+                fault.struck += 1;
+                Err(Error::new(fault.kind.clone(), format!("{verb} was told to fail")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+macro_rules! pass_on {
+    ($($group:ident {
+        $(fn $verb:ident($($given:ident: $of:ty),*) -> $gives:ty;)+
+    })+) => {$(
+        #[async_trait]
+        impl $group for FlakyStore {
+            $(async fn $verb(&self, $($given: $of),*) -> Result<$gives> {
+                self.strike(stringify!($verb))?;
+                self.inner.$verb($($given),*).await
+            })+
+        }
+    )+};
+}
+
+pass_on! {
+    Lifecycle {
+        fn begin(now: Timestamp, version: &str, settle: Settle) -> Begun;
+        fn adopt_widgets(widgets: &[(WidgetName, WidgetId)]) -> ();
+        fn end(incarnation: IncarnationId, now: Timestamp) -> ();
+        fn changed_by_another() -> bool;
+    }
+    Snapshots {
+        fn snapshot_index(widget: &WidgetName, list: ListKind) -> SnapshotIndex;
+        fn commit_poll(poll: PollCommit) -> ();
+        fn rooms_by_id(widget: &WidgetName, ids: &[RoomId]) -> Vec<Room>;
+        fn rooms_after(widget: &WidgetName, after: Option<RoomId>, limit: usize) -> Vec<Room>;
+        fn users_by_id(widget: &WidgetName, ids: &[u64]) -> Vec<User>;
+        fn select_rooms(widget: &WidgetName, selector: &RoomSelector) -> Vec<Room>;
+    }
+    Inbox {
+        fn adopt_bots(now: Timestamp, bots: &[BotName]) -> ();
+        fn claim_events(claim: EventClaim) -> (Vec<EventEntry>, Option<Timestamp>);
+        fn commit_handled(handled: Handled) -> HandledOutcome;
+        fn fail_event(
+            entry: &EventEntry,
+            now: Timestamp,
+            reason: &str,
+            retry_at: Option<Timestamp>
+        ) -> ();
+        fn give_back(entry: &EventEntry, due_at: Timestamp) -> ();
+        fn release_running(now: Timestamp) -> ();
+        fn remembered(
+            bot: &BotName,
+            widget: &WidgetName,
+            key: &str
+        ) -> Option<(Value, i64)>;
+        fn fire_wakes(now: Timestamp) -> (u64, Option<Timestamp>);
+    }
+    Outbox {
+        fn enqueue(now: Timestamp, deliveries: Vec<NewDelivery>) -> Vec<Enqueued>;
+        fn claim(request: ClaimRequest) -> Claimed;
+        fn settle(now: Timestamp, settle: Settle, outcomes: Vec<Settled>) -> Vec<Recorded>;
+        fn hold_widget(widget: &WidgetName, until: Timestamp) -> ();
+        fn sweep(now: Timestamp, settle: Settle, limit: usize) -> (u64, Option<Timestamp>);
+        fn give_up_sending(now: Timestamp, settle: Settle) -> u64;
+        fn delivery(id: DeliveryId) -> Option<DeliveryRecord>;
+        fn waits_behind_others(id: DeliveryId) -> bool;
+    }
+    Schedules {
+        fn adopt_schedules(now: Timestamp, schedules: Vec<AdoptSchedule>) -> Vec<Cursor>;
+        fn cursors() -> Vec<Cursor>;
+        fn commit_occurrences(step: OccurrenceCommit) -> bool;
+        fn trigger(now: Timestamp, key: &str, occurrence: NewOccurrence) -> ();
+        fn next_pinned(limit: usize) -> Option<Pinned>;
+        fn expand(batch: Expansion) -> bool;
+        fn pause_schedule(now: Timestamp, key: &str, paused: bool) -> bool;
+    }
+    Operations {
+        fn pause(now: Timestamp, scope: &PauseScope, paused: bool) -> bool;
+        fn paused() -> Vec<PauseScope>;
+        fn deliveries(filter: &DeliveryFilter) -> Vec<DeliveryRecord>;
+        fn cancel(now: Timestamp, filter: &CancelFilter) -> Vec<DeliveryId>;
+        fn retry(now: Timestamp, id: DeliveryId, accept_duplicate: bool) -> RetryVerdict;
+        fn resolve(now: Timestamp, id: DeliveryId, as_: Resolution) -> Option<DeliveryState>;
+        fn events(poisoned_only: bool, limit: usize) -> Vec<EventRecord>;
+        fn retry_event(now: Timestamp, id: &str) -> bool;
+        fn tally() -> Tally;
+        fn prune(now: Timestamp, before: Timestamp, limit: usize) -> u64;
+        fn check_integrity(thorough: bool) -> Option<String>;
+    }
+    Ledger {
+        fn ledger(since: i64, limit: usize) -> Vec<LedgerLine>;
+        fn strays(limit: usize) -> Vec<String>;
+    }
+    Explanations {
+        fn note_breakers(changes: Vec<BreakerChange>) -> ();
+        fn delivery_story(id: DeliveryId) -> Option<DeliveryStory>;
+        fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
+    }
+}
