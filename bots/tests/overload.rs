@@ -53,6 +53,7 @@ fn queue(home: &Home, rooms: &[i64], count: usize) {
             not_before: None,
             expires_at: now + Duration::from_secs(86_400),
             born: Born::Queued,
+            detail: None,
             report: false,
         })
         .collect();
