@@ -166,8 +166,10 @@ fn end(socket: &TcpStream, close: Close) {
 
 /// Head and body of the first request in here, if it is whole.
 fn take_request(pending: &mut Vec<u8>) -> Option<(String, String)> {
-    let head_end = pending.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8(pending[..head_end].to_vec()).unwrap();
+    // A character that is cut at the end is no whole request either.
+    let text = std::str::from_utf8(pending).ok()?;
+    let head_end = text.find("\r\n\r\n")? + 4;
+    let head = text[..head_end].to_owned();
     let length: usize = head
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -176,7 +178,7 @@ fn take_request(pending: &mut Vec<u8>) -> Option<(String, String)> {
     if pending.len() < head_end + length {
         return None;
     }
-    let body = String::from_utf8(pending[head_end..head_end + length].to_vec()).unwrap();
+    let body = text[head_end..head_end + length].to_owned();
     pending.drain(..head_end + length);
     Some((head, body))
 }
