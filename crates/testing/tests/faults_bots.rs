@@ -24,7 +24,7 @@ use imbabot_testing::{FlakyStore, Harness};
 
 /// The value of a metric.
 fn metric(chat: &mut Harness, name: &str) -> u64 {
-    let text = chat.world().engine().unwrap().metrics();
+    let text = chat.world().metrics();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().unwrap())
 }

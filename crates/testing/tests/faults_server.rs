@@ -102,7 +102,7 @@ fn s1_a_list_that_loses_most_rooms_is_held_until_ten_agree() {
         chat.poll();
     }
     assert_eq!(notebook.take().len(), 100, "ten lists are believed");
-    let metrics = chat.world().engine().unwrap().metrics();
+    let metrics = chat.world().metrics();
     assert!(
         metrics.contains("imbabot_snapshots_rejected_total{why=\"suspicious\"} 18"),
         "{metrics}"

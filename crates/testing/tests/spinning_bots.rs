@@ -99,7 +99,7 @@ impl Live {
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let text = self.engine.metrics();
+        let text = futures_executor::block_on(self.engine.metrics());
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse().unwrap())
     }
