@@ -248,7 +248,7 @@ fn twenty_thousand_messages_past_every_bad_habit_are_never_doubled_and_rarely_in
 
 #[test]
 fn a_habit_nobody_could_know_of_costs_no_more_than_what_is_in_flight_once() {
-    let quick = |name, habits, pauses| Trial { name, habits, daemons: 1, waves: 100, pauses };
+    let quick = |name, habits, pauses| Trial { name, habits, daemons: 1, waves: 50, pauses };
     for trial in [
         quick("FIN at once", &[FIN_AT_ONCE], NO_PAUSE),
         quick("FIN at once, with pauses", &[FIN_AT_ONCE], &[MS_2]),
@@ -284,7 +284,7 @@ fn what_a_server_announces_or_what_takes_it_a_second_costs_nothing() {
     let trial =
         |name, habits, daemons, waves, pauses| Trial { name, habits, daemons, waves, pauses };
     let trials = [
-        trial("Connection: close", &[CLOSES_AS_IT_SAYS], 1, 200, NO_PAUSE),
+        trial("Connection: close", &[CLOSES_AS_IT_SAYS], 1, 100, NO_PAUSE),
         trial("FIN after 1 s", &[FIN_AFTER_1_S], 30, 3, &[S_1]),
         trial("RST after 1 s", &[RST_AFTER_1_S], 30, 3, &[S_1]),
         trial("Keep-Alive: timeout=1", &[ONE_SECOND_AS_IT_SAYS], 30, 3, &[S_1]),
@@ -306,7 +306,7 @@ fn an_honest_server_keeps_its_connections_busy() {
         name: "an honest server",
         habits: &[HONEST],
         daemons: 1,
-        waves: 250,
+        waves: 150,
         pauses: &[Duration::ZERO, Duration::ZERO, MS_5],
     };
     let figures = trial.run();
