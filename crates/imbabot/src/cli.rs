@@ -7,6 +7,7 @@ mod events;
 mod ledger;
 mod lists;
 mod pause;
+mod plan;
 pub(crate) mod run;
 mod schedules;
 mod send;
@@ -85,6 +86,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Send(options) => block_on(send::send(command, options)),
         Verb::Rooms(options) => block_on(lists::rooms(command, options)),
         Verb::Users(options) => block_on(lists::users(command, options)),
+        Verb::Plan(options) => block_on(plan::plan(command, options)),
         Verb::Schedules { verb } => block_on(schedules::schedules(command, verb)),
         Verb::Deliveries { verb, filter } => {
             block_on(deliveries::deliveries(command, verb, filter))

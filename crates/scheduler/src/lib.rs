@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod announce;
 pub mod breaker;
 pub mod clock;
 mod deliverer;
@@ -11,6 +12,7 @@ mod housekeeping;
 pub mod limits;
 mod lookup;
 pub mod metrics;
+pub mod plan;
 mod poller;
 pub mod settings;
 mod shared;
@@ -18,16 +20,18 @@ pub mod status;
 mod supervisor;
 mod timer;
 
+pub use announce::reach;
 pub use clock::{Clock, SystemClock};
 pub use engine::{Engine, Parts};
 pub use executor::{
     Blame, BotExecutor, Handler, HandlerEnd, Inline, OwnThreads, Place, Started, Verdict, contained,
 };
 pub use limits::Rate;
+pub use plan::{Ask, Planned, plan};
 pub use settings::{
     Announcement, BotSettings, DeliverySettings, PollSettings, Settings, WidgetSettings,
 };
 pub use shared::Fatal;
 pub use status::{NotReady, Status};
 pub use supervisor::Task;
-pub use timer::{bot_schedule_key, reach, trigger};
+pub use timer::{bot_schedule_key, trigger};

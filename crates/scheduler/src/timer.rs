@@ -9,13 +9,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use imbabot_bot::schedule::{Misfire, Overlap};
-use imbabot_bot::{BotName, Room, Schedule, Values, WidgetName};
-use imbabot_core::{RoomId, Timestamp, escape_foreign, validate_text};
+use imbabot_bot::{BotName, Schedule};
+use imbabot_core::Timestamp;
 use imbabot_store::{
-    AdoptSchedule, Born, Cursor, DeadReason, EventBody, Expansion, ListKind, NewDelivery, NewEvent,
-    NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome, Pinned, Store, Target,
+    AdoptSchedule, Cursor, EventBody, Expansion, NewEvent, NewOccurrence, NewRange,
+    OccurrenceCommit, OccurrenceOutcome, Store,
 };
 
+use crate::announce::{Rooms, choose, deliveries};
 use crate::metrics::Family;
 use crate::settings::{Announcement, Settings};
 use crate::shared::{Fatal, Reload, Shared};
@@ -33,7 +34,7 @@ const SHOWN: usize = 50;
 
 /// Who is served by a schedule.
 #[derive(Clone)]
-enum Purpose {
+pub(crate) enum Purpose {
     Announcement(Box<Announcement>),
     Bot { bot: BotName, id: String },
 }
@@ -64,7 +65,9 @@ pub(crate) fn definitions(settings: &Settings) -> Vec<AdoptSchedule> {
         .collect()
 }
 
-fn entries(settings: &Settings) -> impl Iterator<Item = (String, Schedule, Purpose)> + '_ {
+pub(crate) fn entries(
+    settings: &Settings,
+) -> impl Iterator<Item = (String, Schedule, Purpose)> + '_ {
     let announcements = settings.announcements.iter().filter(|a| a.enabled).map(|a| {
         let key = a.schedule.id().to_string();
         (key, a.schedule.clone(), Purpose::Announcement(Box::new(a.clone())))
@@ -472,74 +475,6 @@ fn schedule_instant(schedule: &Schedule, now: Timestamp) -> Timestamp {
     now - schedule.grace_period() - Duration::from_secs(1)
 }
 
-/// The rooms that an announcement would reach by the last snapshots.
-///
-/// # Errors
-/// The store refuses.
-pub async fn reach(
-    store: &dyn Store,
-    settings: &Settings,
-    announcement: &Announcement,
-) -> imbabot_store::Result<Option<Vec<Target>>> {
-    let epoch = [Timestamp::EPOCH];
-    Ok(match choose(store, settings, announcement, &epoch, Timestamp::MAX).await? {
-        Rooms::Chosen(targets) => Some(targets),
-        Rooms::None => Some(Vec::new()),
-        Rooms::Wait => None,
-    })
-}
-
-enum Rooms {
-    /// Ascending by widget and room.
-    Chosen(Vec<Target>),
-    None,
-    Wait,
-}
-
-async fn choose(
-    store: &dyn Store,
-    settings: &Settings,
-    announcement: &Announcement,
-    fire: &[Timestamp],
-    now: Timestamp,
-) -> imbabot_store::Result<Rooms> {
-    let mut widgets: Vec<&WidgetName> = settings
-        .widgets
-        .iter()
-        .map(|widget| &widget.name)
-        .filter(|name| announcement.serves(name))
-        .collect();
-    widgets.sort_unstable();
-    let mut targets = Vec::new();
-    let mut without_snapshot = false;
-    for widget in widgets {
-        if !announcement.needs_snapshot() {
-            let ids = announcement.rooms.only_ids().unwrap_or_default();
-            targets.extend(ids.iter().map(|room| target(widget, *room)));
-            continue;
-        }
-        if store.snapshot_index(widget, ListKind::Rooms).await?.baseline_at.is_none() {
-            without_snapshot = true;
-            continue;
-        }
-        let rooms = store.select_rooms(widget, &announcement.rooms).await?;
-        targets.extend(rooms.iter().map(|room| target(widget, room.id)));
-    }
-    // A widget that has never answered must not hold back the others for longer than the grace.
-    let latest = fire.last().copied().unwrap_or(now);
-    let patient = now.since(latest) <= announcement.schedule.grace_period();
-    Ok(match (targets.is_empty(), without_snapshot) {
-        (_, true) if patient => Rooms::Wait,
-        (true, true) => Rooms::Wait,
-        (true, false) => Rooms::None,
-        (false, _) => Rooms::Chosen(targets),
-    })
-}
-
-fn target(widget: &WidgetName, room: RoomId) -> Target {
-    Target { widget: widget.clone(), room }
-}
-
 /// What a step says to people and metrics: outcomes with their number, lateness of what fired.
 fn tell(
     shared: &Shared,
@@ -593,7 +528,10 @@ async fn expand(shared: &Shared, settings: &Settings) -> imbabot_store::Result<u
             .iter()
             .find(|announcement| announcement.schedule.id().as_str() == pinned.key);
         let deliveries = match announcement {
-            Some(announcement) => texts(shared, settings, announcement, &pinned).await?,
+            Some(announcement) => {
+                let of = (pinned.id.as_str(), pinned.nominal_at);
+                deliveries(&*shared.store, settings, announcement, of, &pinned.targets).await?
+            }
             None => Vec::new(),
         };
         let batch = Expansion {
@@ -612,70 +550,6 @@ async fn expand(shared: &Shared, settings: &Settings) -> imbabot_store::Result<u
         batches += 1;
     }
     Ok(batches)
-}
-
-async fn texts(
-    shared: &Shared,
-    settings: &Settings,
-    announcement: &Announcement,
-    pinned: &Pinned,
-) -> imbabot_store::Result<Vec<NewDelivery>> {
-    let mut rooms: BTreeMap<(WidgetName, RoomId), imbabot_core::Room> = BTreeMap::new();
-    if announcement.text.needs_room() {
-        let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
-        for target in &pinned.targets {
-            by_widget.entry(&target.widget).or_default().push(target.room);
-        }
-        for (widget, ids) in by_widget {
-            for room in shared.store.rooms_by_id(widget, &ids).await? {
-                rooms.insert((widget.clone(), room.id), room);
-            }
-        }
-    }
-    let at = announcement.schedule.zone().show(pinned.nominal_at);
-    let mut deliveries = Vec::with_capacity(pinned.targets.len());
-    for target in &pinned.targets {
-        let Some(widget) = settings.widget(&target.widget) else { continue };
-        let values = Values::new().occurrence(&pinned.key, &pinned.id, &at);
-        let values = match rooms.get(&(target.widget.clone(), target.room)) {
-            Some(room) => values.room(&Room::of(room, widget.markup)),
-            // Gone between firing and now: there is nobody to greet by name.
-            None if announcement.text.needs_room() => continue,
-            None => values.room_id(target.room),
-        };
-        let (text, fault) = match announcement.text.render_with(&values) {
-            Ok(text) => {
-                let checked = validate_text(&text, settings.delivery.max_text);
-                (text, checked.err().map(|error| error.to_string()))
-            }
-            Err(error) => {
-                tracing::warn!(
-                    occurrence = pinned.id, room = %target.room, code = "IMB-T-TEMPLATE",
-                    "the text cannot be made: {error}"
-                );
-                let fault = escape_foreign(&format!("the text cannot be made: {error}"), 200);
-                (String::new(), Some(fault))
-            }
-        };
-        deliveries.push(NewDelivery {
-            key: format!("occurrence/{}/{}/{}", pinned.id, target.widget, target.room),
-            widget: target.widget.clone(),
-            room: target.room,
-            sender: announcement.sender.as_ref().unwrap_or(&widget.sender).clone(),
-            bot: None,
-            event: None,
-            occurrence: Some(pinned.id.clone()),
-            schedule: Some(pinned.key.clone()),
-            policy: announcement.policy.unwrap_or(settings.delivery.policy),
-            text,
-            not_before: None,
-            expires_at: pinned.nominal_at + announcement.schedule.keeps(),
-            born: fault.as_ref().map_or(Born::Queued, |_| Born::Dead(DeadReason::Invalid)),
-            detail: fault,
-            report: false,
-        });
-    }
-    Ok(deliveries)
 }
 
 fn show_next(shared: &Shared, entries: &[Entry]) {

@@ -9,7 +9,7 @@ use imbabot_bot::{BotName, DeliveryId, Policy, WidgetName};
 use imbabot_core::{RoomId, RoomKind, SiteUserId, Timestamp};
 use imbabot_store::DeliveryState;
 
-use super::when::parse_when;
+use super::when::{parse_future, parse_when};
 
 #[derive(Parser)]
 #[command(
@@ -81,6 +81,8 @@ pub(crate) enum Verb {
     Rooms(Rooms),
     /// The users, fetched now
     Users(Users),
+    /// The calendar of the future, with rooms and texts
+    Plan(Plan),
     /// The schedules, with their last and next occurrence
     Schedules {
         #[command(subcommand)]
@@ -212,6 +214,22 @@ pub(crate) struct Rooms {
 pub(crate) struct Users {
     #[command(flatten)]
     pub(crate) filter: ListFilter,
+}
+
+#[derive(Args)]
+pub(crate) struct Plan {
+    /// From T on: an instant, or a length of time from now [default: now]
+    #[arg(long, value_name = "T", value_parser = parse_future)]
+    pub(crate) from: Option<Timestamp>,
+    /// Up to T: an instant, or a length of time from now
+    #[arg(long, value_name = "T", value_parser = parse_future)]
+    pub(crate) until: Option<Timestamp>,
+    /// At most so many [default: 20, or all up to --until]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<usize>,
+    /// Only this schedule
+    #[arg(long, value_name = "ID")]
+    pub(crate) schedule: Option<String>,
 }
 
 #[derive(Subcommand)]

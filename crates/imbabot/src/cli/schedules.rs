@@ -47,7 +47,7 @@ pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) ->
     Ok(Exit::Ok)
 }
 
-fn known(settings: &Settings, id: &str) -> Result<()> {
+pub(super) fn known(settings: &Settings, id: &str) -> Result<()> {
     let found = settings.announcements.iter().find(|a| a.schedule.id().as_str() == id);
     if found.is_some_and(|announcement| !announcement.enabled) {
         return Err(Failure::bad_input(format!(

@@ -1,0 +1,145 @@
+//! Announcements: to which rooms, and in which words. The same for what fires now and for what is planned.
+//! Fires nothing and records nothing.
+
+use std::collections::BTreeMap;
+
+use imbabot_bot::{Room, Values, WidgetName};
+use imbabot_core::{RoomId, Timestamp, escape_foreign, validate_text};
+use imbabot_store::{Born, DeadReason, ListKind, NewDelivery, Store, Target};
+
+use crate::settings::{Announcement, Settings};
+
+/// The rooms that an announcement would reach by the last snapshots.
+///
+/// # Errors
+/// The store refuses.
+pub async fn reach(
+    store: &dyn Store,
+    settings: &Settings,
+    announcement: &Announcement,
+) -> imbabot_store::Result<Option<Vec<Target>>> {
+    let epoch = [Timestamp::EPOCH];
+    Ok(match choose(store, settings, announcement, &epoch, Timestamp::MAX).await? {
+        Rooms::Chosen(targets) => Some(targets),
+        Rooms::None => Some(Vec::new()),
+        Rooms::Wait => None,
+    })
+}
+
+pub(crate) enum Rooms {
+    /// Ascending by widget and room.
+    Chosen(Vec<Target>),
+    None,
+    Wait,
+}
+
+pub(crate) async fn choose(
+    store: &dyn Store,
+    settings: &Settings,
+    announcement: &Announcement,
+    fire: &[Timestamp],
+    now: Timestamp,
+) -> imbabot_store::Result<Rooms> {
+    let mut widgets: Vec<&WidgetName> = settings
+        .widgets
+        .iter()
+        .map(|widget| &widget.name)
+        .filter(|name| announcement.serves(name))
+        .collect();
+    widgets.sort_unstable();
+    let mut targets = Vec::new();
+    let mut without_snapshot = false;
+    for widget in widgets {
+        if !announcement.needs_snapshot() {
+            let ids = announcement.rooms.only_ids().unwrap_or_default();
+            targets.extend(ids.iter().map(|room| target(widget, *room)));
+            continue;
+        }
+        if store.snapshot_index(widget, ListKind::Rooms).await?.baseline_at.is_none() {
+            without_snapshot = true;
+            continue;
+        }
+        let rooms = store.select_rooms(widget, &announcement.rooms).await?;
+        targets.extend(rooms.iter().map(|room| target(widget, room.id)));
+    }
+    // A widget that has never answered must not hold back the others for longer than the grace.
+    let latest = fire.last().copied().unwrap_or(now);
+    let patient = now.since(latest) <= announcement.schedule.grace_period();
+    Ok(match (targets.is_empty(), without_snapshot) {
+        (_, true) if patient => Rooms::Wait,
+        (true, true) => Rooms::Wait,
+        (true, false) => Rooms::None,
+        (false, _) => Rooms::Chosen(targets),
+    })
+}
+
+fn target(widget: &WidgetName, room: RoomId) -> Target {
+    Target { widget: widget.clone(), room }
+}
+
+/// The messages of an occurrence to these rooms, as they would be recorded now.
+pub(crate) async fn deliveries(
+    store: &dyn Store,
+    settings: &Settings,
+    announcement: &Announcement,
+    (occurrence, nominal_at): (&str, Timestamp),
+    targets: &[Target],
+) -> imbabot_store::Result<Vec<NewDelivery>> {
+    let key = announcement.schedule.id().as_str();
+    let mut rooms: BTreeMap<(WidgetName, RoomId), imbabot_core::Room> = BTreeMap::new();
+    if announcement.text.needs_room() {
+        let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
+        for target in targets {
+            by_widget.entry(&target.widget).or_default().push(target.room);
+        }
+        for (widget, ids) in by_widget {
+            for room in store.rooms_by_id(widget, &ids).await? {
+                rooms.insert((widget.clone(), room.id), room);
+            }
+        }
+    }
+    let at = announcement.schedule.zone().show(nominal_at);
+    let mut deliveries = Vec::with_capacity(targets.len());
+    for target in targets {
+        let Some(widget) = settings.widget(&target.widget) else { continue };
+        let values = Values::new().occurrence(key, occurrence, &at);
+        let values = match rooms.get(&(target.widget.clone(), target.room)) {
+            Some(room) => values.room(&Room::of(room, widget.markup)),
+            // Gone between firing and now: there is nobody to greet by name.
+            None if announcement.text.needs_room() => continue,
+            None => values.room_id(target.room),
+        };
+        let (text, fault) = match announcement.text.render_with(&values) {
+            Ok(text) => {
+                let checked = validate_text(&text, settings.delivery.max_text);
+                (text, checked.err().map(|error| error.to_string()))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    occurrence, room = %target.room, code = "IMB-T-TEMPLATE",
+                    "the text cannot be made: {error}"
+                );
+                let fault = escape_foreign(&format!("the text cannot be made: {error}"), 200);
+                (String::new(), Some(fault))
+            }
+        };
+        deliveries.push(NewDelivery {
+            key: format!("occurrence/{occurrence}/{}/{}", target.widget, target.room),
+            widget: target.widget.clone(),
+            room: target.room,
+            sender: announcement.sender.as_ref().unwrap_or(&widget.sender).clone(),
+            bot: None,
+            event: None,
+            occurrence: Some(occurrence.to_owned()),
+            schedule: Some(key.to_owned()),
+            policy: announcement.policy.unwrap_or(settings.delivery.policy),
+            text,
+            not_before: None,
+            expires_at: nominal_at + announcement.schedule.keeps(),
+            born: fault.as_ref().map_or(Born::Queued, |_| Born::Dead(DeadReason::Invalid)),
+            detail: fault,
+            report: false,
+        });
+    }
+    Ok(deliveries)
+}

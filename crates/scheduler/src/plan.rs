@@ -1,0 +1,256 @@
+//! The calendar of the future: what the schedules of these settings would say, to whom and when, if
+//! nothing changed but the time. The instants come from the same function that fires them, the rooms
+//! and the words from the same code that writes the messages down. Records nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use imbabot_bot::schedule::{Instants, Moved};
+use imbabot_bot::{DeliveryId, Schedule, WidgetName};
+use imbabot_core::{RoomId, Timestamp};
+use imbabot_store::{NewDelivery, Store};
+
+use crate::announce::{deliveries, reach};
+use crate::settings::Settings;
+use crate::timer::{Purpose, entries};
+
+/// Announcements that reach one room within this time meet there.
+const MEET: Duration = Duration::from_secs(60);
+
+/// What to plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// From this instant on.
+    pub from: Timestamp,
+    /// Up to and with this one.
+    pub until: Timestamp,
+    /// At most so many occurrences.
+    pub count: usize,
+    /// Only this schedule's.
+    pub only: Option<String>,
+}
+
+/// An occurrence that is to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// `schedule@instant`.
+    pub occurrence: String,
+    /// The schedule's key.
+    pub schedule: String,
+    /// The nominal instant.
+    pub at: Timestamp,
+    /// As a clock on a wall of the schedule's zone shows it.
+    pub shown: String,
+    /// With the zone's offset, RFC 3339.
+    pub local: String,
+    /// Its messages, by ascending widget and room.
+    pub messages: Vec<PlannedMessage>,
+    /// What is good to know.
+    pub notes: Vec<String>,
+    /// What is likely not meant.
+    pub warnings: Vec<String>,
+}
+
+/// A message that is to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedMessage {
+    /// The id that its delivery will have.
+    pub delivery: DeliveryId,
+    /// The widget.
+    pub widget: WidgetName,
+    /// The room.
+    pub room: RoomId,
+    /// The room's name, if there is a list that has it. Foreign text.
+    pub name: Option<String>,
+    /// The text as it would be written down now.
+    pub text: String,
+}
+
+/// Plans. `store` has the last lists of rooms and what is paused.
+///
+/// # Errors
+/// The store refuses.
+pub async fn plan(
+    store: &dyn Store,
+    settings: &Settings,
+    ask: &Ask,
+) -> imbabot_store::Result<Vec<Planned>> {
+    let paused: Vec<String> =
+        store.cursors().await?.into_iter().filter(|c| c.paused).map(|c| c.key).collect();
+    let all: Vec<(String, Schedule, Purpose)> = entries(settings)
+        .filter(|(key, ..)| ask.only.as_ref().is_none_or(|only| only == key))
+        .collect();
+    // From the instant itself on, and the calendar begins after the one that it is given.
+    let after = Timestamp::from_micros(ask.from.as_micros().saturating_sub(1));
+    let mut calendars: Vec<Instants<'_>> =
+        all.iter().map(|(_, schedule, _)| schedule.instants(after, ask.until)).collect();
+    let mut heads = BinaryHeap::new();
+    let mut moves = BTreeMap::new();
+    let mut next = |place: usize, heads: &mut BinaryHeap<_>, moves: &mut BTreeMap<_, _>| {
+        if let Some(instant) = calendars.get_mut(place).and_then(Iterator::next) {
+            heads.push(Reverse((instant.at, place)));
+            moves.insert((instant.at, place), (instant.moved, instant.excepted));
+        }
+    };
+    (0..all.len()).for_each(|place| next(place, &mut heads, &mut moves));
+    let mut found = Vec::new();
+    while let Some(Reverse((at, place))) = heads.pop() {
+        if found.len() >= ask.count {
+            break;
+        }
+        next(place, &mut heads, &mut moves);
+        let (moved, excepted) = moves.remove(&(at, place)).unwrap_or_default();
+        let Some((key, schedule, purpose)) = all.get(place) else { continue };
+        let mut planned = Planned {
+            occurrence: format!("{key}@{}", at.compact()),
+            schedule: key.clone(),
+            at,
+            shown: schedule.zone().show(at),
+            local: schedule.zone().rfc3339(at),
+            messages: Vec::new(),
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        };
+        planned.notes.extend(moved.map(|moved| note(moved).to_owned()));
+        if excepted {
+            planned.notes.push("left out: the date stands in `except`".into());
+        } else {
+            let delay = schedule.delay_of(&planned.occurrence);
+            if !delay.is_zero() {
+                let delay = imbabot_bot::units::format_duration(delay);
+                planned.notes.push(format!("fires {delay} later, by its jitter"));
+            }
+            fill(store, settings, purpose, &mut planned).await?;
+        }
+        if paused.contains(key) {
+            planned
+                .warnings
+                .push("the schedule is paused now: it is skipped unless resumed".into());
+        }
+        found.push(planned);
+    }
+    meetings(&mut found);
+    rates(settings, &all, &mut found);
+    Ok(found)
+}
+
+fn note(moved: Moved) -> &'static str {
+    match moved {
+        Moved::Shifted => {
+            "moved by a clock change: its local time does not exist on that day, so it comes right after the gap"
+        }
+        Moved::FirstPass => {
+            "a clock change lets its local time come twice on that day: this is the first pass"
+        }
+        Moved::SecondPass => {
+            "a clock change lets its local time come twice on that day: this is the second pass"
+        }
+        _ => "a clock change bears on it",
+    }
+}
+
+async fn fill(
+    store: &dyn Store,
+    settings: &Settings,
+    purpose: &Purpose,
+    planned: &mut Planned,
+) -> imbabot_store::Result<()> {
+    let announcement = match purpose {
+        Purpose::Announcement(announcement) => announcement,
+        Purpose::Bot { bot, .. } => {
+            planned.notes.push(format!("tells the bot {bot}; what it says is the bot's to decide"));
+            return Ok(());
+        }
+    };
+    let Some(targets) = reach(store, settings, announcement).await? else {
+        let note = "which rooms it reaches is known once a daemon has fetched the list of rooms";
+        planned.notes.push(note.into());
+        return Ok(());
+    };
+    if targets.is_empty() {
+        planned.warnings.push("no room is chosen by the last list: it would be skipped".into());
+        return Ok(());
+    }
+    let of = (planned.occurrence.as_str(), planned.at);
+    let messages = deliveries(store, settings, announcement, of, &targets).await?;
+    let mut names: BTreeMap<(WidgetName, RoomId), String> = BTreeMap::new();
+    let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
+    for target in &targets {
+        by_widget.entry(&target.widget).or_default().push(target.room);
+    }
+    for (widget, rooms) in by_widget {
+        for room in store.rooms_by_id(widget, &rooms).await? {
+            names.insert((widget.clone(), room.id), room.name);
+        }
+    }
+    for message in messages {
+        if let Some(fault) = &message.detail {
+            let room = message.room;
+            planned.warnings.push(format!("the message to room {room} would not be sent: {fault}"));
+        }
+        planned.messages.push(message_of(message, &names));
+    }
+    Ok(())
+}
+
+fn message_of(
+    message: NewDelivery,
+    names: &BTreeMap<(WidgetName, RoomId), String>,
+) -> PlannedMessage {
+    let delivery = message.id();
+    let name = names.get(&(message.widget.clone(), message.room)).cloned();
+    let NewDelivery { widget, room, text, .. } = message;
+    PlannedMessage { delivery, widget, room, name, text }
+}
+
+/// Several announcements that meet in one room.
+fn meetings(planned: &mut [Planned]) {
+    let mut last: BTreeMap<(WidgetName, RoomId), (Timestamp, String)> = BTreeMap::new();
+    for one in planned {
+        let mut met: BTreeMap<String, usize> = BTreeMap::new();
+        for message in &one.messages {
+            let room = (message.widget.clone(), message.room);
+            let here = (one.at, one.schedule.clone());
+            if let Some((at, other)) = last.insert(room, here)
+                && one.at.since(at) < MEET
+                && other != one.schedule
+            {
+                *met.entry(other).or_default() += 1;
+            }
+        }
+        one.warnings.extend(met.into_iter().map(|(other, rooms)| {
+            let rooms = if rooms == 1 { "one room".into() } else { format!("{rooms} rooms") };
+            format!("meets {other} in {rooms} within a minute")
+        }));
+    }
+}
+
+/// Messages that the rate does not let through before they expire.
+fn rates(settings: &Settings, all: &[(String, Schedule, Purpose)], planned: &mut [Planned]) {
+    let interval = settings.delivery.rate.interval();
+    let mut free: BTreeMap<WidgetName, Timestamp> = BTreeMap::new();
+    for one in planned {
+        let Some((_, schedule, _)) = all.iter().find(|(key, ..)| *key == one.schedule) else {
+            continue;
+        };
+        let from = one.at + schedule.delay_of(&one.occurrence);
+        let expires_at = one.at + schedule.keeps();
+        let mut late = 0;
+        for message in &one.messages {
+            let free = free.entry(message.widget.clone()).or_insert(from);
+            let leaves = (*free).max(from);
+            if leaves >= expires_at {
+                late += 1;
+            } else {
+                *free = leaves + interval;
+            }
+        }
+        if late > 0 {
+            let (count, rate) = (one.messages.len(), &settings.delivery.rate);
+            one.warnings.push(format!(
+                "{late} of its {count} messages cannot be posted before they expire: the rate is {rate}"
+            ));
+        }
+    }
+}
