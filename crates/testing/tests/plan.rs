@@ -1,0 +1,216 @@
+//! What is planned is what then happens: for configurations made by a seed, every message that the plan
+//! names is recorded, in its room, in its words, under its id, and no other is.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_executor::block_on;
+use imbabot_bot::prelude::*;
+use imbabot_bot::schedule::{Dst, Gap, Overlap, Repeat};
+use imbabot_bot::{RoomSelector, Schedule, Template};
+use imbabot_core::Timestamp;
+use imbabot_scheduler::{Announcement, Ask, Clock, Planned, plan};
+use imbabot_store::Line;
+use imbabot_testing::Harness;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[usize::try_from(self.below(from.len() as u64)).unwrap()].clone()
+    }
+}
+
+const ZONES: [&str; 8] = [
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "America/Asuncion",
+    "Asia/Kathmandu",
+    "Antarctica/Troll",
+    "UTC",
+];
+
+fn schedule(random: &mut Random, id: &str) -> Schedule {
+    let minute = random.below(60);
+    let hour = random.pick(&[0, 1, 2, 2, 2, 3, 9, 23]);
+    let schedule = match random.below(5) {
+        0 => Schedule::cron(id, &format!("{minute} {hour} * * *")),
+        1 => Schedule::cron(id, &format!("{minute} {hour} * * MON-FRI")),
+        2 => Schedule::cron(id, &format!("{minute} */6 * * *")),
+        3 => Schedule::cron(id, &format!("{minute} {hour} 1,15,29 * SUN")),
+        _ => Schedule::every(id, Duration::from_secs(3_600 * (3 + random.below(20)))),
+    };
+    let schedule = schedule.unwrap().timezone(random.pick(&ZONES)).unwrap();
+    let mut dst = Dst::default();
+    dst.gap = random.pick(&[Gap::Shift, Gap::Skip]);
+    dst.repeat = random.pick(&[Repeat::First, Repeat::Second, Repeat::Both]);
+    let schedule = schedule.dst(dst).overlap(Overlap::Allow);
+    let schedule = if random.below(3) == 0 { schedule.jitter(minutes(10)) } else { schedule };
+    if random.below(3) == 0 {
+        schedule.except(["2026-03-29", "2026-10-25", "2026-11-01"]).unwrap()
+    } else {
+        schedule
+    }
+}
+
+fn announcement(random: &mut Random, id: &str) -> Announcement {
+    let rooms = random.pick(&["^Team", "^Sales", "Blue$", "Nobody"]);
+    let text = random
+        .pick(&["{{ room.name }}: it is {{ occurrence.at }}", "Hello from {{ schedule.id }}"]);
+    Announcement::new(
+        schedule(random, id),
+        RoomSelector::named(rooms).unwrap(),
+        Template::announcement(text).unwrap(),
+    )
+}
+
+fn ask(from: Timestamp, until: Timestamp) -> Ask {
+    Ask { from, until, count: usize::MAX, only: None }
+}
+
+fn planned(chat: &mut Harness, ask: &Ask) -> Vec<Planned> {
+    let settings = chat.world().engine().unwrap().settings();
+    block_on(plan(&*chat.world().store(), &settings, ask)).unwrap()
+}
+
+/// By its id: the occurrence, the room, the text.
+type Messages = BTreeMap<String, (String, u64, String)>;
+
+#[test]
+fn a_plan_is_what_then_happens() {
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        // A fortnight around a change of clocks somewhere.
+        let start =
+            random.pick(&["2026-03-07", "2026-03-22", "2026-03-30", "2026-10-01", "2026-10-20"]);
+        let mut chat = Harness::new().at(&format!("{start}T11:00:30Z"));
+        for n in 0..4 {
+            let announcement = announcement(&mut random, &format!("s{n}"));
+            chat = chat.announcement(announcement);
+        }
+        for name in ["Team Blue", "Team Red", "Sales", "Support"] {
+            chat.open_room(name);
+        }
+        chat.poll();
+        let from = chat.world().clock.now();
+        let until = from + days(14);
+        let plan: Messages = planned(&mut chat, &ask(from, until))
+            .into_iter()
+            .flat_map(|one| {
+                let occurrence = one.occurrence;
+                one.messages.into_iter().map(move |message| {
+                    let id = message.delivery.to_string();
+                    (id, (occurrence.clone(), message.room.0, message.text))
+                })
+            })
+            .collect();
+        // What the last instants delay by their jitter comes too, and nothing after it counts.
+        chat.advance(days(14) + minutes(11));
+        let mut happened: Messages = Messages::new();
+        for line in chat.world().ledger() {
+            if let Line::Delivery(record) = line.line {
+                let occurrence = record.occurrence.clone().unwrap();
+                let at: Timestamp = occurrence.rsplit_once('@').unwrap().1.parse().unwrap();
+                if at <= until {
+                    let text = record.text.clone().unwrap();
+                    happened.insert(record.id.to_string(), (occurrence, record.room.0, text));
+                }
+            }
+        }
+        assert_eq!(plan, happened, "seed {seed}");
+        chat.world().check();
+    }
+}
+
+#[test]
+fn a_plan_says_what_clocks_do_to_it() {
+    let odd = |id: &str, dst: Dst| {
+        let schedule = Schedule::cron(id, "30 2 * * *").unwrap().timezone("Europe/Berlin").unwrap();
+        let text = Template::announcement("x").unwrap();
+        Announcement::new(schedule.dst(dst), RoomSelector::named("^Team").unwrap(), text)
+    };
+    let mut both = Dst::default();
+    both.repeat = Repeat::Both;
+    let mut chat = Harness::new().at("2026-03-28T12:00:00Z").announcement(odd("nightly", both));
+    chat.open_room("Team Blue");
+    chat.poll();
+    let day = |from: &str, until: &str| ask(from.parse().unwrap(), until.parse().unwrap());
+    let told = |chat: &mut Harness, ask: Ask| -> Vec<String> {
+        let found = planned(chat, &ask).into_iter();
+        found.map(|one| format!("{} {}", one.shown, one.notes.join("; "))).collect()
+    };
+    assert_eq!(
+        told(&mut chat, day("2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z")),
+        [
+            "2026-03-29 03:00:00 CEST moved by a clock change: its local time does not exist on that day, \
+          so it comes right after the gap"
+        ]
+    );
+    assert_eq!(
+        told(&mut chat, day("2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z")),
+        [
+            "2026-10-25 02:30:00 CEST a clock change lets its local time come twice on that day: this \
+             is the first pass",
+            "2026-10-25 02:30:00 CET a clock change lets its local time come twice on that day: this \
+             is the second pass",
+        ]
+    );
+}
+
+#[test]
+fn a_plan_warns_where_announcements_meet_and_where_they_cannot_all_be_posted() {
+    let daily = |id: &str, minute: u32| {
+        let schedule = Schedule::cron(id, &format!("{minute} 9 * * *")).unwrap();
+        let schedule = schedule.expires_after(seconds(2));
+        let text = Template::announcement("x").unwrap();
+        Announcement::new(schedule, RoomSelector::named("^Team").unwrap(), text)
+    };
+    let mut chat = Harness::new()
+        .at("2026-03-02T08:00:00Z")
+        .announcement(daily("first", 0))
+        .announcement(daily("second", 0))
+        .announcement(daily("later", 30))
+        .with(|settings| settings.delivery.rate = imbabot_scheduler::Rate::new(1, seconds(1)));
+    for n in 0..3 {
+        chat.open_room(&format!("Team {n}"));
+    }
+    chat.poll();
+    let found = planned(
+        &mut chat,
+        &Ask {
+            from: "2026-03-02T08:00:00Z".parse().unwrap(),
+            until: "2026-03-03T08:00:00Z".parse().unwrap(),
+            count: 10,
+            only: None,
+        },
+    );
+    let warnings: Vec<_> = found.iter().map(|one| one.warnings.clone()).collect();
+    assert_eq!(
+        warnings[0],
+        ["1 of its 3 messages cannot be posted before they expire: the rate is 1/s"]
+    );
+    assert_eq!(
+        warnings[1],
+        [
+            "meets first in 3 rooms within a minute",
+            "3 of its 3 messages cannot be posted before they expire: the rate is 1/s"
+        ]
+    );
+    assert_eq!(
+        warnings[2],
+        ["1 of its 3 messages cannot be posted before they expire: the rate is 1/s"]
+    );
+}
