@@ -1,12 +1,18 @@
 //! Starting and stopping on a store: one process in the daemon's role at a time, and what a kill
 //! left behind is told truthfully before anything else happens.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use imbabot_bot::WidgetName;
 use imbabot_core::{Timestamp, WidgetId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+/// After a kill, what was in flight waits for so long before it runs alone: a process that is
+/// killed again and again within a moment of its start is not killed by what it handles.
+pub const SUSPECTS_WAIT: Duration = Duration::from_secs(1);
 
 /// One run of a process in the daemon's role. Ascending; it fences what an earlier run claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,7 +53,7 @@ pub struct IncarnationRecord {
 #[async_trait]
 pub trait Lifecycle {
     /// Begins a run: what was `sending` becomes `unknown`; handlers that were running are to run
-    /// again, one at a time if the last run was killed.
+    /// again, if the last run was killed after [`SUSPECTS_WAIT`] and one at a time.
     async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun>;
 
     /// Says which number of ImbaChat's each widget has. What is remembered under a name (rooms,

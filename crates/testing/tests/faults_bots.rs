@@ -713,6 +713,26 @@ fn k8_healthy_events_survive_any_number_of_deploys() {
 }
 
 #[test]
+fn k8_healthy_events_survive_any_number_of_kills_right_after_the_start() {
+    let (mut chat, begun) = deadly(seconds(1));
+    for n in 0..8 {
+        chat.open_room(&format!("Room {n}"));
+    }
+    chat.poll();
+    assert_eq!(begun.take().len(), 8);
+    // Whatever kills a process so soon, it is not an event that has not begun yet.
+    for millis in (0..50).map(|n| n * 20) {
+        chat.world().crash();
+        chat.world().start();
+        chat.advance(Duration::from_millis(millis));
+        assert_eq!(begun.take(), Vec::<String>::new());
+    }
+    chat.advance(seconds(20));
+    assert_eq!(chat.sent().len(), 8);
+    assert!(events(&mut chat, true).is_empty());
+}
+
+#[test]
 fn k8_an_event_that_runs_when_something_else_is_killed_twice_is_not_lost() {
     let (mut chat, begun) = deadly(seconds(1));
     chat.open_room("Unlucky");
@@ -721,6 +741,7 @@ fn k8_an_event_that_runs_when_something_else_is_killed_twice_is_not_lost() {
         assert_eq!(begun.take(), ["Unlucky"]);
         chat.world().crash();
         chat.world().start();
+        chat.advance(seconds(1));
     }
     chat.advance(seconds(2));
     assert_eq!(chat.sent(), ["Unlucky: fine"]);

@@ -376,11 +376,17 @@ impl Model {
         }
         let begun = self.bench.kill(self.now);
         let mut interrupted = 0;
+        let calm = self.now + crate::lifecycle::SUSPECTS_WAIT;
+        let waits = |entry: &&mut Entry| entry.suspect && entry.state == State::Waiting;
+        for entry in self.entries.values_mut().filter(waits).filter(|_| killed) {
+            entry.due = entry.due.max(calm);
+        }
         for entry in self.entries.values_mut().filter(|entry| entry.state == State::Running) {
             entry.state = State::Waiting;
             entry.due = self.now;
             if killed {
                 entry.suspect = true;
+                entry.due = calm;
                 interrupted += 1;
             } else {
                 entry.tries -= 1;

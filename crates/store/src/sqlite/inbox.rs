@@ -16,6 +16,7 @@ use crate::inbox::{
     EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,
     NewEvent, SendLimits,
 };
+use crate::lifecycle::SUSPECTS_WAIT;
 use crate::outbox::{Born, DeadReason, NewDelivery};
 
 /// ImbaChat's clock counts whole seconds and a row is written a little after its message: within
@@ -451,12 +452,20 @@ pub(super) fn stop_all(tx: &Connection, now: Timestamp, killed: bool) -> Result<
         .prepare("SELECT bot, event FROM inbox WHERE state = 'running'")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
+    let due_at = if killed { now + SUSPECTS_WAIT } else { now };
+    if killed {
+        // Those that an earlier kill left behind wait anew: every start begins calmly.
+        tx.execute(
+            "UPDATE inbox SET due_at = max(due_at, ?1) WHERE suspect = 1 AND state = 'waiting'",
+            [due_at.as_micros()],
+        )?;
+    }
     for (bot, event) in &running {
         tx.execute(
             "UPDATE inbox SET state = 'waiting', due_at = ?3, suspect = iif(?4, 1, suspect),
                  tries = iif(?4, tries, tries - 1)
              WHERE bot = ?1 AND event = ?2",
-            params![bot, event, now.as_micros(), killed],
+            params![bot, event, due_at.as_micros(), killed],
         )?;
         yield_to_first(tx, bot, *event)?;
     }

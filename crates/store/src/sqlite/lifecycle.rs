@@ -59,7 +59,7 @@ impl Lifecycle for SqliteStore {
                 super::explanations::breakers_end(tx, now)?;
                 let turned_unknown = sending_becomes_unknown(tx, now, settle, bodies)?;
                 // A run that ended by itself gave its tries back in `end`.
-                let interrupted_events = inbox::stop_all(tx, now, true)?;
+                let interrupted_events = inbox::stop_all(tx, now, after_crash)?;
                 Ok(Begun { incarnation, after_crash, turned_unknown, interrupted_events })
             })
             .await
