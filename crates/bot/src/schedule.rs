@@ -3,6 +3,7 @@
 
 mod calendar;
 mod cron;
+mod odd;
 mod zone;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub use calendar::{Instant, Instants, Moved};
 pub use cron::{Cron, CronError};
+pub use odd::{ClockChange, OddDay};
 pub use zone::{UnknownZone, Zone};
 
 use crate::name::ScheduleId;
@@ -359,6 +361,12 @@ impl Schedule {
     #[must_use]
     pub fn keeps(&self) -> Duration {
         self.expires_after
+    }
+
+    /// What becomes of local times that a clock change skips or repeats.
+    #[must_use]
+    pub fn dst_rule(&self) -> Dst {
+        self.dst
     }
 
     /// The overlap rule in force.

@@ -14,7 +14,9 @@ pub(crate) fn check(command: &Command) -> Result {
             // What only the making of clients and bots can find: `run` would find it too.
             command.settings(&loaded.config)?;
             let mut warnings = loaded.warnings.clone();
-            warnings.extend(loaded.past(clock().now()));
+            let now = clock().now();
+            warnings.extend(loaded.past(now));
+            warnings.extend(loaded.odd_days(now));
             let value = json!({"ok": true, "errors": [], "warnings": to_json(&warnings)});
             command.output.data(&value, || {
                 let told: String =

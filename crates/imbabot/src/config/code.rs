@@ -114,6 +114,8 @@ codes! {
         "remove it";
     Past = "IMB-C-107", "note: a schedule whose only instant is past",
         "remove the schedule, or give it another time";
+    OddDay = "IMB-C-108", "note: a clock change bears on a schedule within a year",
+        "choose another time, or what happens then with `dst`; `imbabot plan` shows the day";
 }
 
 impl fmt::Display for Code {

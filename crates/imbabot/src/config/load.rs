@@ -1,9 +1,12 @@
 //! Loading: which file, its layers, its check. `check` and `run` both come through here, so that
 //! their verdict is the same.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use imbabot_bot::schedule::Rule;
+use imbabot_bot::Schedule;
+use imbabot_bot::schedule::{ClockChange, Gap, OddDay, Repeat, Rule};
 use imbabot_core::Timestamp;
 
 use super::code::Code;
@@ -98,17 +101,63 @@ impl Loaded {
         gone.map(|schedule| {
             let id = schedule.id();
             let message = format!("`schedule.{id}.at` is past: it will not fire again");
-            let place = self.origins.place(&format!("schedule.{id}.at"));
-            let environment = Environment::empty();
-            let kinds = Kinds::new();
-            let mut walk = Walk::new(&environment, &kinds);
-            // Only the place is looked up in it.
-            walk.sources = self.origins.sources.iter().map(Source::again).collect();
-            let place = place.unwrap_or(Place::Default);
-            walk.locate(Fault::new(Code::Past, &place, message), Severity::Warning).1
+            self.note(Code::Past, &format!("schedule.{id}.at"), message)
         })
         .collect()
     }
+
+    /// The days of the next year on which a clock change bears on a schedule: a note each.
+    #[must_use]
+    pub fn odd_days(&self, now: Timestamp) -> Vec<Problem> {
+        let mut changes: BTreeMap<String, Vec<ClockChange>> = BTreeMap::new();
+        let mut found = Vec::new();
+        for one in &self.config.schedules {
+            let (id, zone) = (one.schedule.id(), one.schedule.zone());
+            let key = match one.schedule.rule() {
+                Rule::Cron(_) => "cron",
+                Rule::At(_) => "at",
+                _ => continue,
+            };
+            let changes = changes
+                .entry(zone.name().to_owned())
+                .or_insert_with(|| zone.clock_changes(now, now + YEAR));
+            for day in one.schedule.odd_days(changes) {
+                let key = format!("schedule.{id}.{key}");
+                let message = odd_day(&key, &one.schedule, &day);
+                found.push(self.note(Code::OddDay, &key, message));
+            }
+        }
+        found
+    }
+
+    fn note(&self, code: Code, key: &str, message: String) -> Problem {
+        let environment = Environment::empty();
+        let kinds = Kinds::new();
+        let mut walk = Walk::new(&environment, &kinds);
+        // Only the place is looked up in it.
+        walk.sources = self.origins.sources.iter().map(Source::again).collect();
+        let place = self.origins.place(key).unwrap_or(Place::Default);
+        walk.locate(Fault::new(code, &place, message), Severity::Warning).1
+    }
+}
+
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+fn odd_day(key: &str, schedule: &Schedule, day: &OddDay) -> String {
+    let (local, zone) = (&day.local, schedule.zone());
+    if !day.twice {
+        let then = match schedule.dst_rule().gap {
+            Gap::Skip => "it is left out (`dst.gap` is \"skip\")".to_owned(),
+            _ => format!("it comes at {} (`dst.gap` is \"shift\")", zone.show(day.change)),
+        };
+        return format!("`{key}`: {local} does not exist in {zone}; {then}");
+    }
+    let then = match schedule.dst_rule().repeat {
+        Repeat::Second => "it comes on the second pass (`dst.repeat` is \"second\")",
+        Repeat::Both => "it comes on both passes (`dst.repeat` is \"both\")",
+        _ => "it comes on the first pass (`dst.repeat` is \"first\")",
+    };
+    format!("`{key}`: {local} comes twice in {zone}; {then}")
 }
 
 fn fail(walk: Walk<'_>) -> Problems {

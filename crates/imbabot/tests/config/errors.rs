@@ -860,6 +860,35 @@ fn a_level_of_the_log_is_a_level() {
 }
 
 #[test]
+fn the_odd_days_of_the_next_year_are_notes() {
+    let rule = "cron = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"\ndst = { repeat = \"both\" }";
+    let text = format!("{WIDGET}{}", schedule(rule));
+    let folder = Folder::new();
+    let loaded = folder.load(&text).unwrap();
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let notes = loaded.odd_days(now);
+    let notes: Vec<String> = notes.iter().map(|note| note.render(false)).collect();
+    insta::assert_snapshot!(folder.without_folder(&notes.join("\n")), @r#"
+    warning[IMB-C-108]: `schedule.s.cron`: 2026-03-29 02:30:00 does not exist in Europe/Berlin; it comes at 2026-03-29 03:00:00 CEST (`dst.gap` is "shift")
+     --> imbabot.toml:9:8
+      |
+    9 | cron = "30 2 * * *"
+      |        ^^^^^^^^^^^^
+      |
+      = help: choose another time, or what happens then with `dst`; `imbabot plan` shows the day
+    warning[IMB-C-108]: `schedule.s.cron`: 2026-10-25 02:30:00 comes twice in Europe/Berlin; it comes on both passes (`dst.repeat` is "both")
+     --> imbabot.toml:9:8
+      |
+    9 | cron = "30 2 * * *"
+      |        ^^^^^^^^^^^^
+      |
+      = help: choose another time, or what happens then with `dst`; `imbabot plan` shows the day
+    "#);
+    let later = "2026-11-01T00:00:00Z".parse().unwrap();
+    assert_eq!(loaded.odd_days(later).len(), 2, "always the next twelve months");
+}
+
+#[test]
 fn a_past_time_is_a_note() {
     let text = format!("{WIDGET}{}", schedule("at = \"2020-01-01T00:00:00\""));
     let folder = Folder::new();
