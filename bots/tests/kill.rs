@@ -198,8 +198,12 @@ impl Storm {
             }
             std::thread::sleep(Duration::from_millis(4).min(to_live.saturating_sub(daemon.age())));
         }
+        if ready.is_none() && at_least_ready {
+            let reasons = daemon.http().get("/readyz").map(|page| page.body);
+            let status = daemon.http().get("/api/status").map(|page| page.body);
+            panic!("not ready within {NEVER_READY:?}: {reasons:?}\n{status:?}\n{}", daemon.log());
+        }
         daemon.kill();
-        assert!(ready.is_some() || !at_least_ready, "not ready within {NEVER_READY:?}");
         self.ready.extend(ready);
         let first = self.chat.log().into_iter().skip(seen).find(|entry| {
             entry.endpoint.is_some_and(|e| e.name() == "get_rooms") && entry.at >= spawned

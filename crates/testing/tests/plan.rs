@@ -54,9 +54,10 @@ fn schedule(random: &mut Random, id: &str) -> Schedule {
         _ => Schedule::every(id, Duration::from_secs(3_600 * (3 + random.below(20)))),
     };
     let schedule = schedule.unwrap().timezone(random.pick(&ZONES)).unwrap();
-    let mut dst = Dst::default();
-    dst.gap = random.pick(&[Gap::Shift, Gap::Skip]);
-    dst.repeat = random.pick(&[Repeat::First, Repeat::Second, Repeat::Both]);
+    let dst = Dst {
+        gap: random.pick(&[Gap::Shift, Gap::Skip]),
+        repeat: random.pick(&[Repeat::First, Repeat::Second, Repeat::Both]),
+    };
     let schedule = schedule.dst(dst).overlap(Overlap::Allow);
     let schedule = if random.below(3) == 0 { schedule.jitter(minutes(10)) } else { schedule };
     if random.below(3) == 0 {
@@ -142,8 +143,7 @@ fn a_plan_says_what_clocks_do_to_it() {
         let text = Template::announcement("x").unwrap();
         Announcement::new(schedule.dst(dst), RoomSelector::named("^Team").unwrap(), text)
     };
-    let mut both = Dst::default();
-    both.repeat = Repeat::Both;
+    let both = Dst { repeat: Repeat::Both, ..Dst::default() };
     let mut chat = Harness::new().at("2026-03-28T12:00:00Z").announcement(odd("nightly", both));
     chat.open_room("Team Blue");
     chat.poll();

@@ -4,7 +4,7 @@
 //! A failure prints its seed; `IMBABOT_TEST_SEED=… cargo test -p imbabot-testing --test random` runs
 //! that history again.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -321,7 +321,7 @@ fn histories(first: u64) {
     for seed in first..first + HISTORIES {
         let history = catch_unwind(AssertUnwindSafe(|| run(seed)));
         if let Err(panic) = history {
-            eprintln!("IMBABOT_TEST_SEED={seed} shows it again");
+            println!("IMBABOT_TEST_SEED={seed} shows it again");
             std::panic::resume_unwind(panic);
         }
     }
