@@ -182,6 +182,10 @@ impl Breaker {
     /// A message was refused with 401 or 403, and a list is to be asked whether the key is. Until
     /// [`Breaker::checked`] nothing is sent. False if somebody asks already, or no question is left.
     pub fn check(&mut self) -> bool {
+        if self.redirect.as_ref().is_some_and(|redirect| redirect.probing) {
+            // The message that probed the redirect was answered, and not with one.
+            self.redirect = None;
+        }
         !self.only_probes() && !std::mem::replace(&mut self.checking, true)
     }
 
@@ -394,6 +398,19 @@ mod tests {
         breaker.poll_succeeded(T + PROBE * 5);
         breaker.attempt(T + PROBE * 5, Class::Delivered, &Advice::None);
         assert_eq!((breaker.open(), breaker.slots(8)), (None, 8));
+    }
+
+    #[test]
+    fn a_probe_of_a_redirect_that_is_refused_for_its_key_ends_the_redirect() {
+        let mut breaker = Breaker::default();
+        let elsewhere = Advice::Redirect { origin: "https://elsewhere.example".into() };
+        breaker.attempt(T, Class::Rejected, &elsewhere);
+        assert!(!breaker.check(), "not the probe: it waits as everything else does");
+        breaker.poll_succeeded(T + PROBE);
+        assert!(breaker.check(), "whether that is about the key is to be asked");
+        assert_eq!((breaker.open(), breaker.slots(8)), (None, 0));
+        breaker.checked();
+        assert_eq!(breaker.slots(8), 8);
     }
 
     #[test]

@@ -42,16 +42,26 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         shared.breaker(&widget.name, Breaker::checked);
     }
     let settle = shared.settings.load().delivery.settle;
-    if let Err(error) = shared.store.give_up_sending(shared.clock.now(), settle).await {
+    while let Err(error) = shared.store.give_up_sending(shared.clock.now(), settle).await {
         shared.store_failed("give_up_sending", error).await?;
+        if shared.stop.is_cancelled() {
+            return Ok(());
+        }
     }
+    shared.store_works("give_up_sending");
     let mut in_flight: HashMap<WidgetName, usize> = HashMap::new();
     let mut attempts = FuturesUnordered::new();
     let mut sweep_at = Timestamp::MIN;
     loop {
-        if let Err(error) = note_breakers(&shared).await {
-            shared.store_failed("note_breakers", error).await?;
-            continue;
+        match note_breakers(&shared).await {
+            Ok(()) => shared.store_works("note_breakers"),
+            Err(error) => {
+                shared.store_failed("note_breakers", error).await?;
+                // While stopping nothing is claimed, and what is in flight is to be heard.
+                if !shared.stop.is_cancelled() {
+                    continue;
+                }
+            }
         }
         let settings = shared.settings.load_full();
         let mut next = None;
@@ -264,8 +274,14 @@ async fn attempt(
     }
     if let Advice::RetryAfter(wait) = outcome.advice {
         let until = now + wait.unwrap_or(RETRY_AFTER);
-        if let Err(error) = shared.store.hold_widget(&delivery.widget, until).await {
-            shared.store_failed("hold_widget", error).await?;
+        for _ in 0..SETTLE_TRIES {
+            match shared.store.hold_widget(&delivery.widget, until).await {
+                Ok(()) => {
+                    shared.store_works("hold_widget");
+                    break;
+                }
+                Err(error) => shared.store_failed("hold_widget", error).await?,
+            }
         }
     }
     tell(&delivery, &outcome);

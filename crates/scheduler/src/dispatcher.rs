@@ -36,9 +36,13 @@ const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)]
 
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     // After a panic of this task nobody hears the handlers that it had started.
-    if let Err(error) = shared.store.release_running(shared.clock.now()).await {
+    while let Err(error) = shared.store.release_running(shared.clock.now()).await {
         shared.store_failed("release_running", error).await?;
+        if shared.stop.is_cancelled() {
+            return Ok(());
+        }
     }
+    shared.store_works("release_running");
     let mut running: HashMap<BotName, usize> = HashMap::new();
     let mut handlers = FuturesUnordered::new();
     loop {
@@ -238,7 +242,8 @@ async fn overdue(
             shared.board.set_aside(&bot.name, shared.clock.now());
             tracing::error!(
                 bot = %bot.name, code = "IMB-B-SET-ASIDE",
-                "the bot has lost too many threads to code that never awaits: what it is to be told                  waits. Mend the bot and restart, or reload (SIGHUP) to let it try again"
+                "the bot has lost too many threads to code that never awaits: what it is to be told \
+                 waits. Mend the bot and restart, or reload (SIGHUP) to let it try again"
             );
         }
     }

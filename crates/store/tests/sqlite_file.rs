@@ -485,3 +485,16 @@ fn a_hand_in_the_database_is_found_out() {
     assert!(found[0].contains("is delivered, its last line says sending"), "{found:?}");
     assert!(found[1].contains("is delivered, its last line says open"), "{found:?}");
 }
+
+#[test]
+fn a_message_that_somebody_took_out_of_the_database_is_missed() {
+    let (_folder, path) = place();
+    let store = open(&path, Role::Daemon).unwrap();
+    run(store.begin(now(), "1", RULES));
+    run(store.enqueue(now(), vec![message("k"), message("l")]));
+    let hand = rusqlite::Connection::open(&path).unwrap();
+    hand.execute("DELETE FROM delivery WHERE key = 'l'", []).unwrap();
+    let found = run(store.strays(9));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("is not there, its last line says queued"), "{found:?}");
+}

@@ -12,7 +12,7 @@
 //! | I5 | what was accepted is kept | `occurrences` |
 //! | I6 | first copies of a lane follow its order | `server` |
 //! | I7 | states move along the arrows, attempts are append-only, metrics equal recounts | `ledger`, `metrics` |
-//! | I8 | requests keep the rate, polls of a list never overlap | `server` |
+//! | I8 | requests keep the rate; that polls of a list never overlap is not seen here: the server's log tells when a request came, not when it was answered | `server` |
 //! | I9 | no secret in anything that was heard | `heard` |
 //! | I10 | within 5 s of the first failed request the daemon says that it is not ready | `heard` |
 

@@ -208,6 +208,24 @@ fn a_state_that_does_not_follow() {
 }
 
 #[test]
+fn a_request_of_which_half_arrived_although_it_was_not_sent() {
+    finds(3, |truth| {
+        let lines = truth.lines.iter_mut();
+        let attempts = lines.filter_map(|line| match &mut line.line {
+            Line::Attempt(attempt) if attempt.class == Some(Class::Rejected) => Some(attempt),
+            _ => None,
+        });
+        let mut refused = None;
+        for attempt in attempts {
+            attempt.class = Some(Class::NotSent);
+            refused = Some(attempt.delivery.to_string());
+        }
+        let request = truth.requests.iter_mut().find(|request| request.delivery == refused);
+        request.unwrap().complete = false;
+    });
+}
+
+#[test]
 fn requests_that_come_too_fast() {
     finds(8, |truth| {
         let send = truth.sends().next().unwrap().clone();

@@ -1096,6 +1096,25 @@ fn every_verb_of_a_delivery_may_fail_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_store_that_works_again_is_said_to_work_whatever_had_failed() {
+    for verb in ["give_up_sending", "release_running", "note_breakers", "hold_widget"] {
+        let (mut chat, store) = flaky(greeter());
+        chat.world().settings().poll.rooms = seconds(5);
+        store.fail(verb, 1, ErrorKind::Retryable);
+        chat.poll();
+        chat.world().simulator.faults().push_spec("send_msg:status=429:retry-after=2").unwrap();
+        chat.world().simulator.faults().push_spec("send_msg:close:times=3").unwrap();
+        for n in 0..6 {
+            chat.open_room(&format!("Room {n}"));
+        }
+        chat.advance(minutes(2));
+        assert_eq!(store.struck(verb), 1, "{verb} was not asked for");
+        let reasons = chat.world().engine().unwrap().reasons();
+        assert!(reasons.is_empty(), "{verb} failed once, two minutes ago: {reasons:?}");
+    }
+}
+
+#[test]
 fn a_kill_while_the_store_is_busy_loses_and_doubles_nothing() {
     for millis in [0, 500, 1_500, 4_900, 5_500] {
         let (mut chat, store) = flaky(greeter());

@@ -95,6 +95,28 @@ fn h1_a_redirect_of_messages_alone_holds_them_and_one_a_minute_tries_again() {
 }
 
 #[test]
+fn h1_a_message_that_probes_a_redirect_and_is_refused_instead_is_not_asked_again_and_again() {
+    for status in [401, 403] {
+        let mut chat = chat(1, seconds(3));
+        open(&mut chat, 20);
+        fault(&mut chat, &format!("send_msg:status=308:{ELSEWHERE}:always"));
+        chat.advance(seconds(10));
+        assert_eq!(breaker(&mut chat).unwrap().0, "redirect");
+        no_more_faults(&mut chat);
+        fault(&mut chat, &format!("send_msg:status={status}:always"));
+        let before = asked_of(&mut chat, "send_msg");
+        chat.advance(minutes(5));
+        // The key is good, as the list shows, so each is refused by itself and once.
+        let asked = asked_of(&mut chat, "send_msg") - before;
+        assert!(asked <= 20 + 8, "{asked} requests for 20 messages");
+        assert_eq!(count(&chat, DeliveryState::Dead), 20, "{status}");
+        assert_eq!(breaker(&mut chat), None);
+        assert!(reasons(&mut chat).is_empty());
+        chat.world().check();
+    }
+}
+
+#[test]
 fn h1_a_redirect_of_the_list_alone_holds_the_messages_as_well() {
     for status in [301, 302, 303, 307, 308] {
         let mut chat = chat(1, seconds(8));

@@ -1,6 +1,6 @@
 //! The chain of decisions about one delivery.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use imbabot_bot::Policy;
 use imbabot_core::Timestamp;
@@ -172,24 +172,24 @@ impl Chain<'_> {
     /// What held it from `from` to `to`; `last` is what the attempt itself says.
     fn held(&mut self, from: Timestamp, to: Timestamp, last: Option<Hold>, seq: Option<i64>) {
         // By beginning, so that the chain reads in order.
-        let mut stretches: BTreeMap<(Timestamp, Timestamp), (Reason, String)> = BTreeMap::new();
+        let mut stretches: BTreeSet<(Timestamp, Timestamp, Reason, String)> = BTreeSet::new();
         for stoppage in &self.story.stoppages {
             let (since, until) = (stoppage.since.max(from), stoppage.until.unwrap_or(to).min(to));
             if since < until {
                 let detail = stoppage.detail.as_deref().map(|d| format!(" (to {d})"));
                 let what = format!("{}{}", stop(stoppage.reason), detail.unwrap_or_default());
-                stretches.insert((since, until), (stoppage.reason.into(), what));
+                stretches.insert((since, until, stoppage.reason.into(), what));
             }
         }
         for down in &self.story.downtimes {
             let (since, until) = (down.from.max(from), down.to.unwrap_or(to).min(to));
             if since < until {
                 let what = if down.killed { "the daemon had been killed" } else { "no daemon ran" };
-                stretches.insert((since, until), (Reason::HELD_DOWNTIME, what.to_owned()));
+                stretches.insert((since, until, Reason::HELD_DOWNTIME, what.to_owned()));
             }
         }
         let mut rest = from;
-        for ((since, until), (reason, what)) in stretches {
+        for (since, until, reason, what) in stretches {
             rest = rest.max(until);
             let text = format!("held {}: {what}", length(until.since(since)));
             self.push(Decision::new(since, reason, text));
@@ -249,7 +249,8 @@ impl Chain<'_> {
                 let text = match story.resend_at {
                     Some(at) => format!("will be sent again at {}", at.compact()),
                     None => {
-                        "waits for a person: look into the room, then `imbabot deliveries resolve`"
+                        "waits for a person: look into the room, then `imbabot deliveries resolve`; \
+                         after `unresolved_after` it is given up as unresolved"
                             .into()
                     }
                 };

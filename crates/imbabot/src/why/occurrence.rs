@@ -201,6 +201,15 @@ fn without_record(
     if !calendar.has_instant() {
         return calendar.no_instant();
     }
+    if calendar.schedule.is_none() && story.fired_through.is_none_or(|through| through < at) {
+        let text = if story.present && running {
+            "the schedule is not in this configuration, or not enabled; the daemon that runs has \
+             it until its next reload"
+        } else {
+            "the schedule is not configured any more, or not enabled: nothing is due by it"
+        };
+        return Decision::new(at, Reason::NO_RECORD, text);
+    }
     if at > now {
         let paused = if story.paused { "; the schedule is paused" } else { "" };
         let text = format!("still to come: due at {}{paused}", local(at, zone));

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use futures_executor::block_on;
 use imbabot_bot::prelude::*;
-use imbabot_bot::{DeliveryId, RoomSelector, Schedule, Template};
+use imbabot_bot::{DeliveryId, RoomSelector, Schedule, Template, WidgetName};
 use imbabot_core::Timestamp;
 use imbabot_scheduler::{Announcement, Clock, Rate};
-use imbabot_store::{CancelFilter, DeliveryState, PauseScope, Resolution, Store};
+use imbabot_store::{
+    BreakerChange, CancelFilter, DeliveryState, PauseScope, Resolution, Stop, Store,
+};
 use imbabot_testing::Harness;
 use insta::assert_snapshot;
 
@@ -255,6 +257,51 @@ fn occurrences_that_nobody_was_there_for() {
     }
     assert_snapshot!(told(&why_occurrence(&mut chat, "2026-03-27T08:00:00Z")));
     assert_snapshot!(told(&why_occurrence(&mut chat, "2026-03-29T08:00:00Z")));
+}
+
+#[test]
+fn everything_that_holds_a_message_is_told_also_what_lasts_equally_long() {
+    let mut chat = Harness::new().bot("greeter", Greeter);
+    chat.poll();
+    let now = chat.world().clock.now();
+    let widget: WidgetName = "main".parse().unwrap();
+    let outage = BreakerChange {
+        widget: widget.clone(),
+        reason: Stop::Outage,
+        at: now,
+        open: true,
+        detail: None,
+    };
+    block_on(store(&mut chat).note_breakers(vec![outage])).unwrap();
+    block_on(store(&mut chat).pause(now, &PauseScope::Widget(widget), true)).unwrap();
+    chat.open_room("Support");
+    chat.poll();
+    chat.advance(seconds(30));
+    let id = chat.deliveries()[0].id;
+    let chain = chain(&mut chat, id);
+    for reason in [Reason::HELD_OUTAGE, Reason::HELD_PAUSED] {
+        assert!(chain.iter().any(|told| told.reason == reason), "{}", told(&chain));
+    }
+}
+
+#[test]
+fn an_instant_of_a_schedule_that_was_removed_is_not_still_to_come() {
+    let mut chat = Harness::new().at("2026-03-26T12:00:00Z").announcement(standup());
+    chat.open_room("Team Blue");
+    chat.poll();
+    chat.world().settings().announcements.clear();
+    chat.world().reload();
+    chat.advance(seconds(5));
+    let at: Timestamp = "2026-03-27T08:00:00Z".parse().unwrap();
+    let id = format!("standup@{}", at.compact());
+    let story = block_on(store(&mut chat).occurrence_story(&id, "standup", at)).unwrap();
+    let calendar = Calendar { id: &id, key: "standup", at, schedule: None };
+    for running in [true, false] {
+        for now in [chat.world().clock.now(), at + days(1)] {
+            let chain = occurrence(&calendar, &story, now, running);
+            assert_eq!(chain.last().unwrap().reason, Reason::NO_RECORD, "{}", told(&chain));
+        }
+    }
 }
 
 #[test]

@@ -45,9 +45,10 @@ impl Ledger for SqliteStore {
     }
 }
 
-/// Each record beside its last line. Both are written in one transaction, so nothing but damage or a
-/// hand in the database makes them differ.
-const STRAYS: [&str; 3] = [
+/// Each record beside its last line, and each delivery that has not ended beside its record. Both are
+/// written, and go, in one transaction, so nothing but damage or a hand in the database makes them
+/// differ.
+const STRAYS: [&str; 4] = [
     "WITH told AS (
          SELECT lower(hex(d.id)) AS name, d.state AS state, d.reason AS reason,
              (SELECT l.body FROM ledger l WHERE l.id = lower(hex(d.id)) AND l.kind = 'delivery'
@@ -76,6 +77,13 @@ const STRAYS: [&str; 3] = [
          || ' with ' || coalesce(body ->> 'deliveries', 'none')
      FROM told WHERE body IS NULL OR body ->> 'outcome' <> outcome
          OR body ->> 'deliveries' <> deliveries LIMIT ?1",
+    "SELECT 'the delivery ' || l.id || ' is not there, its last line says ' || (l.body ->> 'state')
+     FROM ledger l
+     WHERE l.kind = 'delivery' AND l.body ->> 'state' IN ('queued', 'sending', 'unknown')
+       AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = unhex(l.id))
+       AND NOT EXISTS (SELECT 1 FROM ledger n
+           WHERE n.id = l.id AND n.kind = 'delivery' AND n.seq > l.seq)
+     LIMIT ?1",
 ];
 
 /// To be read by [`read_line`].
