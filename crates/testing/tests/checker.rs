@@ -182,7 +182,7 @@ fn a_state_that_does_not_follow() {
     finds(7, |truth| {
         truth.lines.retain(
             |line| !matches!(&line.line, Line::Delivery(d) if d.state == DeliveryState::Sending),
-        )
+        );
     });
     finds(7, |truth| truth.lines.swap(3, 9));
     finds(7, |truth| truth.last(DeliveryState::Delivered).reason = Some("because".into()));

@@ -5,6 +5,7 @@
 //! that history again.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+#![allow(clippy::print_stderr, reason = "the seed of a failure is to be seen")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -43,7 +43,7 @@ fn write_down(world: &World, rooms: &[RoomId]) {
         policy: Policy::AtMostOnce,
         text: format!("message {n}"),
         not_before: None,
-        expires_at: now + if n % 3 == 0 { HOUR / 2 } else { 24 * HOUR },
+        expires_at: now + if n.is_multiple_of(3) { HOUR / 2 } else { 24 * HOUR },
         born: Born::Queued,
         detail: None,
         report: false,

@@ -48,8 +48,8 @@ impl Book {
         self.last = seq;
         self.count += 1;
         match line.line {
-            Line::Delivery(record) => self.delivery(seq, *record),
-            Line::Attempt(record) => self.attempt(record),
+            Line::Delivery(record) => self.delivery(seq, &record),
+            Line::Attempt(record) => self.attempt(&record),
             Line::Occurrence(record) => {
                 self.occurrences.insert(record.id.clone(), record);
             }
@@ -91,7 +91,7 @@ impl Book {
         }
     }
 
-    fn delivery(&mut self, seq: i64, now: DeliveryRecord) {
+    fn delivery(&mut self, seq: i64, now: &DeliveryRecord) {
         let (id, state) = (now.id, now.state);
         self.born.entry(id).or_insert(seq);
         if state == Sending {
@@ -114,9 +114,9 @@ impl Book {
         if from == Some(Dead) && state == Queued {
             self.revived.insert(id);
         }
-        self.reason_fits(&now);
+        self.reason_fits(now);
         if from == Some(Sending) {
-            self.agrees_with_its_attempt(&now);
+            self.agrees_with_its_attempt(now);
         }
         let Some(before) = before else { return };
         if (&before.key, before.room, &before.sender, &before.widget, before.policy)
@@ -163,7 +163,7 @@ impl Book {
         }
     }
 
-    fn attempt(&mut self, now: AttemptRecord) {
+    fn attempt(&mut self, now: &AttemptRecord) {
         let (id, n) = (now.delivery, now.n);
         let before = self.attempts.insert((id, n), now.clone());
         match before {
