@@ -265,7 +265,13 @@ async fn attempt(
     };
     let next = decide(shared, settings, &delivery, &outcome).await;
     let now = shared.clock.now();
-    if outcome.class != Class::Rejected || !matches!(outcome.advice, Advice::CheckCredentials) {
+    let told = match outcome.advice {
+        Advice::CheckCredentials => outcome.class != Class::Rejected,
+        // Where other settings led to says nothing about these.
+        Advice::Redirect { .. } => in_force(shared, settings),
+        _ => true,
+    };
+    if told {
         let redirected =
             shared.breaker(&delivery.widget, |b| b.attempt(now, outcome.class, &outcome.advice));
         if let (true, Advice::Redirect { origin }) = (redirected, &outcome.advice) {
@@ -354,6 +360,11 @@ async fn check_credentials(
     };
     let now = shared.clock.now();
     match probe {
+        // Another key may be in force by now: what this one is worth says nothing about that.
+        _ if !in_force(shared, settings) => {
+            shared.breaker(&delivery.widget, Breaker::checked);
+            Next::Retry { at: now }
+        }
         Some(Probe::Accepted) => {
             shared.breaker(&delivery.widget, Breaker::checked);
             Next::Dead(DeadReason::Rejected)
@@ -378,6 +389,11 @@ async fn check_credentials(
             Next::Retry { at: now + backoff(shared, settings, delivery.misses) }
         }
     }
+}
+
+/// Whether nothing was reloaded since.
+fn in_force(shared: &Shared, settings: &Settings) -> bool {
+    std::ptr::eq(settings, &raw const **shared.settings.load())
 }
 
 /// Full jitter: anything between nothing and the bound, so that many rows do not come back at once.

@@ -83,7 +83,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 async move {
                     let begun = shared.clock.elapsed();
                     let (index, end) = poll(&shared, &settings, &widget, key.1, index).await;
-                    (key, index, end, shared.clock.elapsed().saturating_sub(begun))
+                    let took = shared.clock.elapsed().saturating_sub(begun);
+                    (key, index, end, took, settings)
                 }
                 .boxed(),
             );
@@ -98,11 +99,17 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Ok(()),
-            Some((key, index, end, took)) = polls.next(), if !polls.is_empty() => {
+            Some((key, index, end, took, asked)) = polls.next(), if !polls.is_empty() => {
                 let Some(list) = lists.get_mut(&key) else { continue };
                 list.index = index;
                 list.in_flight = false;
                 list.polled = true;
+                let is_old = !Arc::ptr_eq(&asked, &shared.settings.load());
+                if is_old && matches!(end, End::Failed(_) | End::Foreign) {
+                    // It was refused under other settings, which says nothing about these.
+                    list.due = shared.clock.elapsed();
+                    continue;
+                }
                 let next = conclude(&shared, &settings, &key, end, took).await?;
                 let now = shared.clock.elapsed();
                 list.due = now + next.distance;

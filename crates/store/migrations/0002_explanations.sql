@@ -56,5 +56,26 @@ CREATE TRIGGER delivery_pruned AFTER DELETE ON delivery BEGIN
     WHERE state = old.state AND reason = coalesce(old.reason, '');
 END;
 
+-- How many deliveries were ever marked as possibly there more than once.
+CREATE TABLE doubled_count (total INTEGER NOT NULL) STRICT;
+INSERT INTO doubled_count SELECT count(*) FROM delivery WHERE possible_duplicate = 1;
+CREATE TRIGGER delivery_doubled_once AFTER UPDATE OF possible_duplicate ON delivery
+WHEN new.possible_duplicate > old.possible_duplicate BEGIN
+    UPDATE doubled_count SET total = total + 1;
+END;
+
+-- A retention that was cut short may have left lines of records that are gone. From now on a record
+-- goes with all its lines at once.
+DELETE FROM ledger WHERE CASE kind
+    WHEN 'delivery' THEN NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = unhex(ledger.id))
+    WHEN 'attempt' THEN
+        NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = unhex(substr(ledger.id, 1, 32)))
+    WHEN 'event' THEN NOT EXISTS (SELECT 1 FROM inbox i
+        WHERE i.bot = substr(ledger.id, instr(ledger.id, '/') + 1)
+          AND i.event = CAST(substr(ledger.id, 2, instr(ledger.id, '/') - 2) AS INTEGER))
+    WHEN 'occurrence' THEN NOT EXISTS (SELECT 1 FROM occurrence o WHERE o.id = ledger.id)
+    ELSE 0 END;
+
+DROP INDEX delivery_doubled;
 DROP INDEX delivery_tally;
 DROP INDEX occurrence_tally;

@@ -110,7 +110,7 @@ pub struct StateCount {
 pub struct Tally {
     /// Deliveries by state and reason: how many there are, and how often one came to it, ever.
     pub deliveries: Vec<StateCount>,
-    /// Deliveries that may have been applied more than once.
+    /// Deliveries that may have been applied more than once, ever.
     pub possible_duplicates: u64,
     /// Entries of the inbox that wait or are being handled.
     pub events_waiting: u64,

@@ -454,13 +454,19 @@ fn a_store_of_the_step_before_is_upgraded_with_its_queue_and_its_pauses() {
                  open, counts, created_at, not_before, expires_at, keeps)
              VALUES (unhex('00112233445566778899aabbccddeeff'), 'k', 'w', 1, '7', 'at_most_once',
                  'text', 'hash', 'queued', 1, 0, 1, 1, 9000000000000000, 1);
-             INSERT INTO lane VALUES ('w', 1, '7', 1);",
+             INSERT INTO lane VALUES ('w', 1, '7', 1);
+             INSERT INTO ledger (kind, id, at, body) VALUES
+                 ('delivery', 'ffffffffffffffffffffffffffffffff', 1, '{}'),
+                 ('attempt', 'ffffffffffffffffffffffffffffffff/1', 1, '{}'),
+                 ('event', 'e1/b', 1, '{}'), ('occurrence', 's@x', 1, '{}');",
         )
         .unwrap();
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(*failure(&path, Role::Visitor).kind(), ErrorKind::Unusable, "only `run` upgrades");
     let store = open(&path, Role::Daemon).unwrap();
+    let left = run(store.ledger(0, 99));
+    assert!(left.is_empty(), "a line without its record: {left:?}");
     let paused: Vec<String> = run(store.paused()).iter().map(ToString::to_string).collect();
     assert_eq!(paused, ["bot/b", "widget/w"]);
     assert_eq!(claim(&store, 10), 0, "the pause holds");

@@ -117,6 +117,29 @@ fn h1_a_message_that_probes_a_redirect_and_is_refused_instead_is_not_asked_again
 }
 
 #[test]
+fn what_was_asked_before_a_reload_says_nothing_about_the_settings_after_it() {
+    for spec in [
+        "get_rooms:status=401:late=8s".to_owned(),
+        format!("get_rooms:status=308:{ELSEWHERE}:late=8s"),
+        format!("send_msg:status=308:{ELSEWHERE}:late=8s"),
+    ] {
+        let mut chat = chat(1, seconds(3));
+        fault(&mut chat, &spec);
+        if spec.starts_with("get_rooms") {
+            chat.advance(seconds(1));
+        }
+        open(&mut chat, 1);
+        chat.advance(seconds(5));
+        reload(&mut chat);
+        chat.advance(seconds(20));
+        assert_eq!(breaker(&mut chat), None, "{spec}");
+        assert!(reasons(&mut chat).is_empty(), "{spec}");
+        assert_eq!(count(&chat, DeliveryState::Delivered), 1, "{spec}");
+        chat.world().check();
+    }
+}
+
+#[test]
 fn h1_a_redirect_of_the_list_alone_holds_the_messages_as_well() {
     for status in [301, 302, 303, 307, 308] {
         let mut chat = chat(1, seconds(8));

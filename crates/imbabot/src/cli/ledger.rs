@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imbabot_store::{Ledger, Line, SqliteStore};
+use imbabot_store::{Ledger, LedgerLine, Line, SqliteStore};
 use imbabot_testing::Check;
 use serde_json::json;
 
@@ -50,11 +50,7 @@ async fn export(store: &SqliteStore, mut since: i64, follow: bool) -> Result {
 }
 
 async fn verify(command: &Command, store: &SqliteStore) -> Result {
-    let (mut lines, mut found) = contradictions(store).await?;
-    if !found.is_empty() {
-        // The retention may have gone through it between two pages: what is really one stays one.
-        (lines, found) = contradictions(store).await?;
-    }
+    let (lines, found) = contradictions(store).await?;
     let Some(first) = found.first() else {
         let noun = if lines == 1 { "line" } else { "lines" };
         command.output.data(&json!({"ok": true, "lines": lines}), || {
@@ -73,21 +69,76 @@ async fn verify(command: &Command, store: &SqliteStore) -> Result {
 
 /// How many lines there are, and what does not hold of them.
 async fn contradictions(store: &SqliteStore) -> Result<(usize, Vec<String>)> {
-    let mut check = Check::new();
-    let mut since = 0;
-    loop {
-        let mut page = store.ledger(since, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        since = last.seq;
+    let read = |check: Check, mut line: LedgerLine| {
         // No rule of the ledger by itself is about the texts, which are the bulk of it.
-        for line in &mut page {
-            if let Line::Delivery(record) = &mut line.line {
-                record.text = None;
-            }
+        if let Line::Delivery(record) = &mut line.line {
+            record.text = None;
         }
-        check = check.ledger(page);
-    }
+        check.ledger([line])
+    };
+    let (check, strays) = store.read_through(Check::new(), read, SHOWN).await?;
     let mut found: Vec<String> = check.run().iter().map(ToString::to_string).collect();
-    found.extend(store.strays(SHOWN).await?);
+    found.extend(strays);
     Ok((check.lines(), found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_executor::block_on;
+    use imbabot_core::Timestamp;
+    use imbabot_store::{
+        AdoptSchedule, Bodies, NewOccurrence, OccurrenceCommit, OccurrenceOutcome, Operations,
+        Role, Schedules,
+    };
+
+    use super::*;
+
+    /// More than one page of lines, and many turns of the retention.
+    const INSTANTS: u32 = 6_000;
+
+    #[test]
+    fn a_retention_that_has_much_to_do_is_no_contradiction() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("imbabot.db");
+        let store = SqliteStore::open(&path, Role::Daemon, Bodies::Full).unwrap();
+        let begin = Timestamp::from_seconds(1_772_323_200);
+        let adopted = AdoptSchedule { key: "tick".into(), definition: "every second".into() };
+        block_on(store.adopt_schedules(begin, vec![adopted])).unwrap();
+        let at = |n: u32| begin + Duration::from_secs(u64::from(n));
+        let occurrences = (1..=INSTANTS).map(|n| NewOccurrence {
+            id: format!("tick@{}", at(n).compact()),
+            nominal_at: at(n),
+            outcome: OccurrenceOutcome::Skipped,
+            reason: Some("no_rooms".into()),
+            targets: Vec::new(),
+            events: Vec::new(),
+        });
+        let commit = OccurrenceCommit {
+            key: "tick".into(),
+            now: at(INSTANTS),
+            from: begin,
+            through: at(INSTANTS),
+            occurrences: occurrences.collect(),
+            ranges: Vec::new(),
+        };
+        assert!(block_on(store.commit_occurrences(commit)).unwrap());
+        let turns = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let later = at(INSTANTS) + Duration::from_secs(1_000);
+                while block_on(store.prune(later, later, 10)).unwrap() > 0 {
+                    turns.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let all = usize::try_from(INSTANTS / 10).unwrap();
+            while turns.load(Ordering::Relaxed) < all {
+                let (_, found) = block_on(contradictions(&store)).unwrap();
+                assert!(found.is_empty(), "{:?}", found.first());
+            }
+        });
+        let (lines, found) = block_on(contradictions(&store)).unwrap();
+        assert_eq!((lines, found.len()), (1, 0), "one run is left");
+    }
 }

@@ -1,7 +1,7 @@
 //! Reading the ledger back.
 
 use async_trait::async_trait;
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use super::SqliteStore;
@@ -28,21 +28,46 @@ impl Ledger for SqliteStore {
     }
 
     async fn strays(&self, limit: usize) -> Result<Vec<String>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.link.read(move |tx| strays(tx, limit)).await
+    }
+}
+
+impl SqliteStore {
+    /// Every line, and the records that differ from their last line (at most `strays` of a kind), all
+    /// as they stand at one instant: whatever the daemon or the retention does meanwhile.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn read_through<T: Send + 'static>(
+        &self,
+        begin: T,
+        mut each: impl FnMut(T, LedgerLine) -> T + Send + 'static,
+        strays: usize,
+    ) -> Result<(T, Vec<String>)> {
         self.link
             .read(move |tx| {
-                let mut found = Vec::new();
-                for sql in STRAYS {
-                    let mut statement = tx.prepare_cached(sql)?;
-                    let sentences = statement.query_map([limit], |row| row.get::<_, String>(0))?;
-                    for sentence in sentences {
-                        found.push(sentence?);
-                    }
+                let mut statement = tx.prepare_cached(&format!("{LINE} ORDER BY l.seq"))?;
+                let mut rows = statement.query([])?;
+                let mut so_far = begin;
+                while let Some(row) = rows.next()? {
+                    so_far = each(so_far, read_line(row)?);
                 }
-                Ok(found)
+                Ok((so_far, self::strays(tx, strays)?))
             })
             .await
     }
+}
+
+fn strays(tx: &Connection, limit: usize) -> Result<Vec<String>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut found = Vec::new();
+    for sql in STRAYS {
+        let mut statement = tx.prepare_cached(sql)?;
+        for sentence in statement.query_map([limit], |row| row.get::<_, String>(0))? {
+            found.push(sentence?);
+        }
+    }
+    Ok(found)
 }
 
 /// Each record beside its last line, and each delivery that has not ended beside its record. Both are

@@ -315,7 +315,7 @@ fn tally(tx: &Connection) -> Result<Tally> {
     let one = |sql: &str| -> Result<u64> {
         Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
     };
-    tally.possible_duplicates = one("SELECT count(*) FROM delivery WHERE possible_duplicate = 1")?;
+    tally.possible_duplicates = one("SELECT total FROM doubled_count")?;
     tally.events_waiting = one("SELECT count(*) FROM inbox WHERE state IN ('waiting', 'running')")?;
     let mut statement =
         tx.prepare_cached("SELECT bot, count(*) FROM inbox WHERE state = 'poisoned' GROUP BY bot")?;
