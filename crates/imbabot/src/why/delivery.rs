@@ -150,8 +150,10 @@ impl Chain<'_> {
         };
         let took = length(at.since(attempt.started_at));
         let detail = attempt.detail.as_deref().map(|d| format!(" [{d}]")).unwrap_or_default();
-        let text = format!("attempt {n} is {means} after {took}: {}{detail}", seen(code));
         let reason = Reason::of_attempt(code).unwrap_or(Reason::UNKNOWN);
+        // When a process died is not known, only when the next one noticed.
+        let when = if reason == Reason::PROCESS_DIED { "noticed after" } else { "after" };
+        let text = format!("attempt {n} is {means}, {when} {took}: {}{detail}", seen(code));
         self.push(Decision::new(at, reason, text).by(seq));
     }
 
