@@ -55,6 +55,14 @@ impl Zone {
         }
     }
 
+    /// The first instant of the local date after the one of `at`.
+    pub(crate) fn next_midnight(&self, at: Timestamp) -> Option<Timestamp> {
+        let at = jiff::Timestamp::from_microsecond(at.as_micros()).ok()?;
+        let date = self.zone.to_datetime(at).date().tomorrow().ok()?;
+        let first = date.to_zoned(self.zone.clone()).ok()?.timestamp();
+        Some(Timestamp::from_micros(first.as_microsecond()))
+    }
+
     /// The version of the built-in database, as `2026a`.
     #[must_use]
     pub fn database_version() -> &'static str {
