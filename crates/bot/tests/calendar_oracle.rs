@@ -15,6 +15,8 @@ mod agreement;
 mod civil;
 #[path = "calendar_oracle/expression.rs"]
 mod expression;
+#[path = "calendar_oracle/odd_days.rs"]
+mod odd_days;
 #[path = "calendar_oracle/oracle.rs"]
 mod oracle;
 #[path = "calendar_oracle/random.rs"]

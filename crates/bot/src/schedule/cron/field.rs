@@ -96,7 +96,7 @@ impl Field {
             "" => return Err(format!("before / stands * or a range: write \"*/{step}\"")),
             _ if base != "*" && base != "?" && !base.contains('-') => {
                 let from = self.value(base)?;
-                let most = if self.kind == Kind::DayOfWeek { 6 } else { self.most };
+                let most = if self.kind == Kind::DayOfWeek { from.max(6) } else { self.most };
                 return Err(format!(
                     "a step needs * or a range before it: write \"{from}-{most}/{step}\""
                 ));
