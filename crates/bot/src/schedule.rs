@@ -423,7 +423,17 @@ impl Schedule {
     /// The first instant after `after` that no `except` date cancels.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        self.instants(after, Timestamp::MAX).find(|i| !i.excepted).map(|i| i.at)
+        let mut after = after;
+        loop {
+            let next = self.instants(after, Timestamp::MAX).next()?;
+            if !next.excepted {
+                return Some(next.at);
+            }
+            // A date that is left out may hold 86,400 instants. Where clocks go back over midnight
+            // the next date has begun before: then it goes on one by one.
+            let midnight = self.zone.next_midnight(next.at)?;
+            after = next.at.max(Timestamp::from_micros(midnight.as_micros() - 1));
+        }
     }
 
     fn shortest_period(&self) -> Option<Duration> {

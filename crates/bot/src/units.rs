@@ -26,6 +26,9 @@ pub const fn days(n: u64) -> Duration {
     Duration::from_secs(n.saturating_mul(86_400))
 }
 
+/// More than every unit several times.
+const LONGEST_TEXT: usize = 100;
+
 /// Reads `"500ms" "5s" "2m" "1h" "7d"`: whole numbers with a unit, several in a row if need be
 /// (`"1h30m"`).
 ///
@@ -33,13 +36,17 @@ pub const fn days(n: u64) -> Duration {
 /// A sentence that names what is wrong: no unit, an unknown one, a number out of range.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| {
+        let shown: String = text.chars().take(60).collect();
         Err(format!(
-            "{text:?} is not a length of time: {why}; write a number with a unit, as \"500ms\", \"5s\", \"2m\", \"1h\" or \"7d\""
+            "{shown:?} is not a length of time: {why}; write a number with a unit, as \"500ms\", \"5s\", \"2m\", \"1h\" or \"7d\""
         ))
     };
     let mut rest = text.trim();
     if rest.is_empty() {
         return wrong("it is empty");
+    }
+    if rest.len() > LONGEST_TEXT {
+        return wrong("nobody writes one so long");
     }
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

@@ -1,7 +1,11 @@
 //! The configuration as its users meet it: files in, types or located errors out. Nothing here
 //! touches the environment of the process.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test may fail as the test itself may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test may fail as the test itself may"
+)]
 
 #[path = "config/support.rs"]
 mod support;
@@ -10,6 +14,8 @@ mod support;
 mod errors;
 #[path = "config/layers.rs"]
 mod layers;
+#[path = "config/nasty_times.rs"]
+mod nasty_times;
 #[path = "config/samples.rs"]
 mod samples;
 #[path = "config/secrets.rs"]

@@ -108,7 +108,7 @@ impl Stretch {
                 offset_after = after;
                 break;
             }
-            if transition.timestamp().as_second() > FAR {
+            if transition.timestamp().as_second() > second.saturating_add(CENTURY) {
                 break;
             }
         }
@@ -116,8 +116,10 @@ impl Stretch {
     }
 }
 
-/// Nothing is searched beyond the year 5000 (croner's own limit).
-const FAR: i64 = 95_617_584_000;
+/// Local time is never further from UTC than this, in seconds.
+const WIDEST: i64 = 26 * 3600;
+/// Where a zone's offset stays for so long, in seconds, it stays: the rules that go on are yearly.
+const CENTURY: i64 = 100 * 366 * 86_400;
 
 impl<'a> Instants<'a> {
     pub(super) fn new(schedule: &'a Schedule, after: Timestamp, until: Timestamp) -> Self {
@@ -190,10 +192,15 @@ impl<'a> Instants<'a> {
                 walk.last = Some(second);
                 return Some((Timestamp::from_seconds(second), moved));
             }
-            let end = walk.stretch.end.filter(|end| *end <= until && *end < FAR)?;
-            walk.stretch = Stretch::around(&self.schedule.zone.zone, end)?;
-            walk.civil = end + walk.stretch.offset;
-            walk.seam_done = false;
+            let end = walk.stretch.end.filter(|end| *end <= until)?;
+            // The clocks from here on show this local time or a later one.
+            let ahead = self.matches_from(end - WIDEST)? - WIDEST;
+            let near = ahead <= end;
+            // Whatever lies between has nothing to do, the seams in it neither.
+            let go_on = if near { end } else { ahead };
+            walk.stretch = Stretch::around(&self.schedule.zone.zone, go_on)?;
+            walk.civil = go_on + walk.stretch.offset;
+            walk.seam_done = !near;
         }
     }
 

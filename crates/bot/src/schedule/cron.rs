@@ -1,6 +1,8 @@
 //! Cron expressions: 5 fields, or 6 with seconds first, read and searched by croner, on a timeline
 //! without zones. What a zone makes of the result is the calendar's business.
 
+mod field;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +11,10 @@ use std::time::Duration;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 
-/// A cron expression. Day of month and day of week, both restricted, match either.
+use field::FIELDS;
+
+/// A cron expression. Day of month and day of week, both restricted, match either; as in Vixie cron a
+/// field that begins with `*`, `*/2` too, is not restricted in this sense, and both have to match.
 #[derive(Clone)]
 pub struct Cron {
     expression: Arc<str>,
@@ -36,11 +41,13 @@ impl CronError {
     }
 }
 
-const FIELDS: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "day of week"];
 /// No expression that a person writes is longer; a hostile one ends here.
 const MAX_LENGTH: usize = 512;
 /// How many steps are looked at to find the shortest period.
 const PERIOD_STEPS: usize = 64;
+/// The beginning of the year 4972. In the 28 years from here to croner's end, the year 5000, each kind of
+/// year comes (leap or not, and on which weekday it begins): a date that is not in them is in none.
+const LAST_CYCLE: i64 = 94_733_971_200;
 
 impl Cron {
     /// Whether hour and minute are plain numbers, lists or ranges: such times are moved over a
@@ -100,31 +107,25 @@ impl FromStr for Cron {
                 ),
             );
         }
-        let names = &FIELDS[6 - fields.len()..];
-        let parser = parser();
-        // One field at a time first: croner says what is wrong, but not where.
-        for (place, ((column, field), name)) in fields.iter().zip(names).enumerate() {
-            let mut alone = vec!["*"; fields.len()];
-            alone[place] = field;
-            if let Err(cause) = parser.parse(&alone.join(" ")) {
-                let cause = cause.to_string();
-                let cause = cause.rsplit(": ").next().unwrap_or(&cause).trim_end_matches('.');
-                return error(
-                    *column,
-                    format!(
-                        "the {name} field {:?} cannot be read: {}",
-                        field.chars().take(60).collect::<String>(),
-                        cause.chars().take(200).collect::<String>()
-                    ),
-                );
+        let mut numbers = Vec::with_capacity(fields.len());
+        for ((column, field), kind) in fields.iter().zip(&FIELDS[6 - fields.len()..]) {
+            match kind.read(field) {
+                Ok(read) => numbers.push(read),
+                Err(why) => {
+                    let shown: String = field.chars().take(60).collect();
+                    let name = kind.name;
+                    let message = format!("the {name} field {shown:?} cannot be read: {why}");
+                    return error(*column, message);
+                }
             }
         }
-        let joined: Vec<&str> = fields.iter().map(|(_, field)| *field).collect();
-        let joined = joined.join(" ");
-        let pattern = match parser.parse(&joined) {
+        let days = [&numbers[fields.len() - 3], &numbers[fields.len() - 1]];
+        let pattern = match parser(days).parse(&numbers.join(" ")) {
             Ok(pattern) => pattern,
             Err(cause) => return error(1, cause.to_string()),
         };
+        let joined: Vec<&str> = fields.iter().map(|(_, field)| *field).collect();
+        let joined = joined.join(" ");
         let clock = &fields[fields.len() - 5..fields.len() - 3];
         let fixed = clock.iter().all(|(_, field)| !field.contains(['*', '/', '?']));
         let cron = Self {
@@ -133,7 +134,7 @@ impl FromStr for Cron {
             period: Arc::default(),
             fixed,
         };
-        if cron.next_civil(0).is_none() {
+        if cron.next_civil(LAST_CYCLE).is_none() {
             return error(
                 fields[fields.len() - 3].0,
                 "the expression fits no date of any year, so it would never fire".into(),
@@ -143,8 +144,15 @@ impl FromStr for Cron {
     }
 }
 
-fn parser() -> CronParser {
-    CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build()
+/// One that reads expressions with these days of month and of week.
+fn parser(days: [&String; 2]) -> CronParser {
+    // croner takes `*` alone for no restriction, so that "*/2" and "MON" would match either.
+    let both = days.iter().any(|day| day.starts_with('*'));
+    CronParser::builder()
+        .seconds(Seconds::Optional)
+        .year(Year::Disallowed)
+        .dom_and_dow(both)
+        .build()
 }
 
 /// The fields with the columns at which they start, counted from 1.
@@ -218,6 +226,37 @@ mod tests {
         assert!(fixed("*/10 0 9 * * *"));
         assert!(!fixed("*/15 2 * * *"));
         assert!(!fixed("0 * * * *"));
+    }
+
+    #[test]
+    fn every_other_day_and_monday_is_both_as_in_vixie_cron() {
+        let day = |text: &str, from: i64| {
+            (text.parse::<Cron>().unwrap().next_civil(from).unwrap() - 1_774_828_800) / 86_400
+        };
+        // 30 March 2026 is a Monday; the next one on an odd day of a month is 13 April.
+        let monday = 1_774_828_800;
+        assert_eq!(day("0 0 */2 * MON", monday), 14);
+        assert_eq!(day("0 0 */1 * MON", monday + 1), 7);
+        assert_eq!(day("0 0 13 * */5", monday), 167);
+        // Neither begins with `*`: either is enough.
+        assert_eq!(day("0 0 1-31/2 * MON", monday + 1), 1);
+        assert_eq!(day("0 0 13 * FRI", monday), 4);
+    }
+
+    #[test]
+    fn names_stand_in_their_own_fields_only() {
+        assert_eq!(error("MON 9 * * *").0, 1);
+        assert_eq!(error("0 JAN * * *").0, 3);
+        assert_eq!(error("0 9 1FEB * *").0, 5);
+        assert!(error("0 9 * * MAR").1.contains("\"MAR\" is no number, and no name such as SUN"));
+        assert!("0 9 * mar-Oct Mon,fri".parse::<Cron>().is_ok());
+    }
+
+    #[test]
+    fn from_sunday_to_sunday_is_a_sunday() {
+        let at = |text: &str| text.parse::<Cron>().unwrap().next_civil(1_774_828_800);
+        assert_eq!(at("0 0 * * SUN-SUN"), at("0 0 * * SUN"));
+        assert_eq!(at("0 0 * * SAT-SUN"), at("0 0 * * 6,0"));
     }
 
     #[test]

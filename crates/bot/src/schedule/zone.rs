@@ -55,6 +55,14 @@ impl Zone {
         }
     }
 
+    /// The first instant of the local date after the one of `at`.
+    pub(crate) fn next_midnight(&self, at: Timestamp) -> Option<Timestamp> {
+        let at = jiff::Timestamp::from_microsecond(at.as_micros()).ok()?;
+        let date = self.zone.to_datetime(at).date().tomorrow().ok()?;
+        let first = date.to_zoned(self.zone.clone()).ok()?.timestamp();
+        Some(Timestamp::from_micros(first.as_microsecond()))
+    }
+
     /// The version of the built-in database, as `2026a`.
     #[must_use]
     pub fn database_version() -> &'static str {
@@ -92,17 +100,22 @@ impl FromStr for Zone {
     }
 }
 
+/// In bytes, with room for mistakes: the longest is America/Argentina/ComodRivadavia.
+const LONGEST_NAME: usize = 48;
+
 /// The zone whose name, or whose city, is most like the text.
 fn nearest(text: &str) -> Option<String> {
-    let wanted = text.to_lowercase();
+    // Nothing is like a text that is longer than every name.
+    let wanted = Some(text.to_lowercase()).filter(|text| text.len() <= LONGEST_NAME)?;
+    let as_city = wanted.replace(' ', "_");
     jiff::tz::db()
         .available()
         .map(|name| {
             let name = name.to_string();
             let lower = name.to_lowercase();
             let city = lower.rsplit('/').next().unwrap_or(&lower);
-            let likeness = strsim::jaro_winkler(&wanted, &lower)
-                .max(strsim::jaro_winkler(&wanted.replace(' ', "_"), city));
+            let likeness =
+                strsim::jaro_winkler(&wanted, &lower).max(strsim::jaro_winkler(&as_city, city));
             (likeness, name)
         })
         .filter(|(likeness, _)| *likeness > 0.8)

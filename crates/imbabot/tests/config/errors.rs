@@ -103,7 +103,7 @@ widgets = ["mian"]
        |
        = help: give a value of the form, or in the range, that the message names
 
-    error[IMB-C-050]: `schedule.standup.cron`: the hour field "25" cannot be read: Number out of bounds
+    error[IMB-C-050]: `schedule.standup.cron`: the hour field "25" cannot be read: 25 is not between 0 and 23
       --> imbabot.toml:17:11
        |
     17 | cron = "0 25 * * MON-FRI"
@@ -345,7 +345,7 @@ fn bots_and_widgets_have_one_name_each() {
 #[test]
 fn the_column_of_a_cron_mistake_lies_inside_the_text() {
     insta::assert_snapshot!(errors(&schedule("cron = \"0  9 * * MON-FRY\"")), @r#"
-    error[IMB-C-050]: `schedule.s.cron`: the day of week field "MON-FRY" cannot be read: CronPattern contains illegal character 'F' in part '1-FRY'
+    error[IMB-C-050]: `schedule.s.cron`: the day of week field "MON-FRY" cannot be read: "FRY" is no number, and no name such as SUN
      --> imbabot.toml:9:18
       |
     9 | cron = "0  9 * * MON-FRY"
