@@ -16,11 +16,11 @@ use imbabot_bot::units::parse_duration;
 use imbabot_core::Timestamp;
 use proptest::prelude::*;
 
-/// For each hostile text, in a build without optimisation too.
-const LIMIT: Duration = Duration::from_millis(10);
-/// For a name of a zone, of which the nearest is looked for among six hundred: it keeps to the same limit
-/// where it is optimised.
-const ZONE_LIMIT: Duration = if cfg!(debug_assertions) { LIMIT.saturating_mul(10) } else { LIMIT };
+/// For each hostile text: 10 ms where it is optimised. Without optimisation, and beside other tests, it is
+/// told from a hang and no more.
+const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 10 });
+/// For a name of a zone, of which the nearest is looked for among six hundred.
+const ZONE_LIMIT: Duration = LIMIT;
 const ZONES: [&str; 5] =
     ["UTC", "Europe/Berlin", "Africa/Casablanca", "Pacific/Apia", "Australia/Lord_Howe"];
 
