@@ -54,7 +54,7 @@ fn readable(message: &str) {
 }
 
 /// Asked from anywhere it answers soon, and from our days on it has an answer.
-fn quick_to_ask(schedule: Schedule) {
+fn quick_to_ask(schedule: &Schedule) {
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     for zone in ZONES {
         let schedule = schedule.clone().timezone(zone).unwrap();
@@ -74,7 +74,7 @@ fn quick_to_ask(schedule: Schedule) {
 
 fn hostile_cron(text: &str) {
     match soon(|| format!("{:?}", shown(text)), || text.parse::<Cron>()) {
-        Ok(cron) => quick_to_ask(Schedule::new("s".parse().unwrap(), Rule::Cron(cron))),
+        Ok(cron) => quick_to_ask(&Schedule::new("s".parse().unwrap(), Rule::Cron(cron))),
         Err(why) => {
             assert!((1..=text.chars().count().max(1)).contains(&why.column()), "{text:?}: {why:?}");
             readable(&why.to_string());
@@ -141,7 +141,7 @@ proptest! {
         match soon(|| shown(&text), || parse_duration(&text)) {
             Err(why) => readable(&why),
             Ok(period) => match Schedule::every("s", period) {
-                Ok(every) => quick_to_ask(every),
+                Ok(every) => quick_to_ask(&every),
                 Err(why) => readable(&why.to_string()),
             },
         }
@@ -157,7 +157,7 @@ proptest! {
         ]
     ) {
         match soon(|| shown(&text), || text.parse::<LocalTime>()) {
-            Ok(local) => quick_to_ask(Schedule::new("s".parse().unwrap(), Rule::At(local))),
+            Ok(local) => quick_to_ask(&Schedule::new("s".parse().unwrap(), Rule::At(local))),
             Err(why) => readable(&why),
         }
     }
@@ -168,7 +168,7 @@ proptest! {
     ) {
         let daily = Schedule::cron("s", "0 9 * * *").unwrap();
         match soon(|| shown(&text), || daily.clone().except([text.as_str()])) {
-            Ok(schedule) => quick_to_ask(schedule),
+            Ok(schedule) => quick_to_ask(&schedule),
             Err(why) => readable(&why.to_string()),
         }
     }
