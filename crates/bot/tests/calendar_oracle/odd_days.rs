@@ -70,6 +70,12 @@ fn t2_a_time_that_comes_twice_comes_on_the_first_pass_the_second_or_both() {
                     assert_eq!(at(Repeat::Both), [first, second], "{zone}, {into} s into it");
                 }
             }
+            // The seconds beside it, shown once, are ordinary times.
+            for repeat in [Repeat::First, Repeat::Second, Repeat::Both] {
+                let at = |local| around(zone, seam, local, Dst { gap: Gap::Shift, repeat });
+                assert_eq!(at(seam + after - 1), [seam - width - 1], "{zone} {repeat:?}");
+                assert_eq!(at(seam + before), [seam + width], "{zone} {repeat:?}");
+            }
             zones.insert(zone);
             repeats += 1;
         }
