@@ -17,7 +17,9 @@ pub trait Clock: Send + Sync + 'static {
     /// Resolves when `duration` has elapsed, whatever the wall shows.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
-    /// Resolves when the wall shows `at` or later, also if it got there by a jump.
+    /// Resolves when the wall shows `at` or later, also if it got there by a jump; and when the wall
+    /// goes back meanwhile: `at` was chosen by a clock that no longer counts, so whoever waits looks
+    /// anew.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
 }
 
@@ -70,8 +72,14 @@ impl Clock for SystemClock {
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            let mut latest = wall();
             loop {
-                let left = at.since(wall());
+                let now = wall();
+                if now < latest {
+                    return;
+                }
+                latest = now;
+                let left = at.since(now);
                 if left.is_zero() {
                     // An instant that is always past must not keep the others on this thread from
                     // their turn.

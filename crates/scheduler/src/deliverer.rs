@@ -69,6 +69,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         let stopping = shared.stop.is_cancelled();
         if !stopping {
             let now = shared.clock.now();
+            // Chosen before the clock went back, it may lie years ahead.
+            sweep_at = sweep_at.min(now + shared.look());
             if sweep_at <= now {
                 match shared.store.sweep(now, settings.delivery.settle, SWEEP).await {
                     Ok((moved, due)) => {

@@ -29,6 +29,9 @@ const BATCH: usize = 1_000;
 const PAUSE_PER_POLL: u32 = 9;
 /// How long a token of ours is valid: longer than any poll, shorter than ImbaChat's own seven hours.
 const TOKEN: Duration = Duration::from_secs(900);
+/// Where the wall gets ahead by so much while a list is waited for, the host was asleep or its clock
+/// was set: what the lists were is of another time, and they are asked for at once.
+const ASLEEP: Duration = Duration::from_secs(30);
 
 type Key = (WidgetName, ListKind);
 
@@ -96,6 +99,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             .store(polls.is_empty() && lists.values().all(|list| list.polled), Ordering::Release);
         shared.beat(TASK, if polls.is_empty() { "waiting" } else { "polling" });
         let wait = next.map_or(shared.look(), |due| due.saturating_sub(now)).min(shared.look());
+        let awake_until = shared.clock.now() + wait + ASLEEP;
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Ok(()),
@@ -122,6 +126,11 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             }
             () = shared.bells.poller.notified() => {}
             () = shared.clock.sleep(wait) => {}
+            () = shared.clock.sleep_until(awake_until) => {
+                if shared.clock.now() >= awake_until {
+                    shared.poll_all.store(true, Ordering::Release);
+                }
+            }
         }
     }
 }

@@ -3,28 +3,35 @@
 //! occurrence and cursor move in one transaction. Decides nothing about rooms by hearsay: what an
 //! occurrence reaches is pinned when it fires.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use imbabot_bot::schedule::{Misfire, Overlap};
 use imbabot_bot::{BotName, Schedule};
 use imbabot_core::Timestamp;
 use imbabot_store::{
     AdoptSchedule, Cursor, EventBody, Expansion, NewEvent, NewOccurrence, NewRange,
-    OccurrenceCommit, OccurrenceOutcome, Store,
+    OccurrenceCommit, OccurrenceOutcome, REANCHORED_BEYOND, Store,
 };
 
 use crate::announce::{Rooms, choose, deliveries};
 use crate::metrics::Family;
 use crate::settings::{Announcement, Settings};
 use crate::shared::{Fatal, Reload, Shared};
-use crate::status::NextOccurrence;
+use crate::status::{NextOccurrence, NotReady};
 
 const TASK: &str = "timer";
 /// Deliveries per transaction while an occurrence is expanded.
 const BATCH: usize = 500;
+/// Steps of schedules that are on their way to the store at once. The store commits together what
+/// waits together: thousands that are due in one second share a few commits.
+const AT_ONCE: usize = 256;
+/// A clock that is corrected by less than this is not worth a word.
+const SLIGHT: Duration = Duration::from_secs(5);
 /// An announcement that waits for the first snapshot of a widget asks again after this.
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// What the id of an occurrence ends with that a person asked for.
@@ -45,6 +52,8 @@ struct Entry {
     schedule: Schedule,
     purpose: Purpose,
     through: Timestamp,
+    /// The last instant that fired. It lies ahead of the cursor where the clock went far back.
+    last_fired: Option<Timestamp>,
     paused: bool,
     /// When it has to be looked at next.
     due: Option<Timestamp>,
@@ -88,12 +97,25 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     loop {
         let settings = shared.settings.load_full();
         let round = async {
+            let now = shared.clock.now();
             if !loaded {
                 entries = load(&shared, &settings).await?;
                 loaded = true;
+                show_next(&shared, &entries);
             }
-            refresh(&shared, &mut entries).await?;
-            let now = shared.clock.now();
+            if refresh(&shared, &mut entries).await? {
+                show_next(&shared, &entries);
+            }
+            if entries.iter().any(|entry| entry.through > now + REANCHORED_BEYOND) {
+                // The clock was far ahead when these fired. To adopt says so and goes on from now.
+                crate::engine::adopt(&*shared.store, now, &settings).await?;
+                entries = load(&shared, &settings).await?;
+                show_next(&shared, &entries);
+            }
+            let suspect = entries.iter().any(|entry| entry.through > now + SLIGHT);
+            shared.board.reason(NotReady::ClockSuspect, TASK, suspect);
+            // Chosen before the clock went back, it may lie years ahead.
+            wake_at = wake_at.min(now + shared.look());
             if wake_at <= now {
                 let (fired, next) = shared.store.fire_wakes(now).await?;
                 wake_at = next.unwrap_or(now + shared.look());
@@ -103,7 +125,11 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 }
             }
             let fired = fire(&shared, &settings, &mut entries, now).await?;
-            let expanded = expand(&shared, &settings).await?;
+            if fired > 0 {
+                show_next(&shared, &entries);
+            }
+            let soonest = entries.iter().filter_map(|entry| entry.due).min();
+            let expanded = expand(&shared, &settings, soonest).await?;
             Ok::<_, imbabot_store::Error>((fired, expanded))
         };
         match round.await {
@@ -125,9 +151,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             loaded = false;
             continue;
         }
-        show_next(&shared, &entries);
         let now = shared.clock.now();
-        let due = entries.iter().filter_map(|entry| entry.due).min();
+        // A cursor that lies ahead is looked at when the clock reaches it.
+        let ahead = entries.iter().map(|entry| entry.through).filter(|through| *through > now);
+        let due = entries.iter().filter_map(|entry| entry.due).chain(ahead).min();
         let due = due.unwrap_or(now + shared.look()).min(wake_at).min(now + shared.look());
         shared.idle.timer.store(due > now, Ordering::Release);
         tokio::select! {
@@ -153,7 +180,7 @@ async fn put_into_force(
         if kept.iter().any(|kept| kept.key == entry.key && kept.definition == definition) {
             continue;
         }
-        let mut step = judge(entry, now);
+        let mut step = judge(entry, now, &BTreeSet::new());
         let Some(through) = step.through else { continue };
         for at in std::mem::take(&mut step.fire) {
             step.leave_out(at, OccurrenceOutcome::Missed, "edited");
@@ -178,6 +205,7 @@ async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Vec
                 schedule,
                 purpose,
                 through: cursor.fired_through,
+                last_fired: cursor.last_fired,
                 paused: cursor.paused,
                 due: None,
                 awaits_snapshot: false,
@@ -189,9 +217,9 @@ async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Vec
 }
 
 /// A pause and a moved cursor may come from another process.
-async fn refresh(shared: &Shared, entries: &mut [Entry]) -> imbabot_store::Result<()> {
+async fn refresh(shared: &Shared, entries: &mut [Entry]) -> imbabot_store::Result<bool> {
     if !shared.schedules_changed.swap(false, Ordering::AcqRel) {
-        return Ok(());
+        return Ok(false);
     }
     let cursors = shared.store.cursors().await?;
     let cursors: BTreeMap<&str, &Cursor> =
@@ -200,10 +228,11 @@ async fn refresh(shared: &Shared, entries: &mut [Entry]) -> imbabot_store::Resul
         if let Some(cursor) = cursors.get(entry.key.as_str()) {
             entry.paused = cursor.paused;
             entry.through = cursor.fired_through;
+            entry.last_fired = cursor.last_fired;
             entry.plan();
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 impl Entry {
@@ -219,6 +248,10 @@ impl Entry {
 
     /// The nominal instant and its jitter.
     fn due_at(&self, at: Timestamp) -> Timestamp {
+        // Asked of millions of instants after a long gap.
+        if self.schedule.longest_delay().is_zero() {
+            return at;
+        }
         at + self.schedule.delay_of(&self.occurrence(at))
     }
 }
@@ -230,37 +263,57 @@ async fn fire(
     entries: &mut [Entry],
     now: Timestamp,
 ) -> imbabot_store::Result<usize> {
-    let mut steps = 0;
-    for entry in entries.iter_mut().filter(|entry| entry.due.is_some_and(|due| due <= now)) {
-        let step = judge(entry, now);
-        let Some(step) = resolve(shared, settings, entry, step, now).await? else {
-            // No snapshot to choose rooms from: asked again, until the instant has expired.
-            entry.due = Some(now + SNAPSHOT_PAUSE);
-            entry.awaits_snapshot = true;
-            continue;
-        };
-        let through = step.through;
-        let (fired, lateness) = tell(shared, entry, &step);
-        if shared.store.commit_occurrences(step).await? {
-            entry.through = through;
-            entry.awaits_snapshot = false;
-            steps += 1;
-            for late in lateness {
-                shared.metrics.observe(Family::occurrence_lateness_seconds, late.as_secs_f64());
-            }
-            for (outcome, count) in fired {
-                shared.metrics.add(Family::occurrences_total, &[&entry.key, outcome], count);
-            }
-            if matches!(entry.purpose, Purpose::Bot { .. }) {
-                shared.idle.dispatcher.store(false, Ordering::Release);
-                shared.bells.dispatcher.notify_one();
-            }
-        } else {
-            shared.schedules_changed.store(true, Ordering::Release);
+    let mut due: Vec<&mut Entry> =
+        entries.iter_mut().filter(|entry| entry.due.is_some_and(|due| due <= now)).collect();
+    let mut fired = 0;
+    for some in due.chunks_mut(AT_ONCE) {
+        let mut steps: Vec<BoxFuture<'_, imbabot_store::Result<bool>>> = Vec::new();
+        for entry in some {
+            steps.push(fire_one(shared, settings, entry, now).boxed());
         }
-        entry.plan();
+        // Each is seen to its end, also beside one that failed: what is recorded is counted.
+        for step in join_all(steps).await {
+            fired += usize::from(step?);
+        }
     }
-    Ok(steps)
+    Ok(fired)
+}
+
+/// Whether there was anything to record.
+async fn fire_one(
+    shared: &Shared,
+    settings: &Settings,
+    entry: &mut Entry,
+    now: Timestamp,
+) -> imbabot_store::Result<bool> {
+    let recorded = if entry.last_fired.is_some_and(|last| last > entry.through) {
+        shared.store.recorded(&entry.key, entry.through, now).await?
+    } else {
+        BTreeSet::new()
+    };
+    let step = judge(entry, now, &recorded);
+    let Some(step) = resolve(shared, settings, entry, step, now).await? else {
+        // No snapshot to choose rooms from: asked again, until the instant has expired.
+        entry.due = Some(now + SNAPSHOT_PAUSE);
+        entry.awaits_snapshot = true;
+        return Ok(false);
+    };
+    let committed = shared.store.commit_occurrences(step.clone()).await?;
+    if committed {
+        entry.through = step.through;
+        let fired = step.occurrences.iter().filter(|o| o.outcome == OccurrenceOutcome::Fired);
+        entry.last_fired = entry.last_fired.max(fired.map(|o| o.nominal_at).max());
+        entry.awaits_snapshot = false;
+        tell(shared, entry, &step);
+        if matches!(entry.purpose, Purpose::Bot { .. }) {
+            shared.idle.dispatcher.store(false, Ordering::Release);
+            shared.bells.dispatcher.notify_one();
+        }
+    } else {
+        shared.schedules_changed.store(true, Ordering::Release);
+    }
+    entry.plan();
+    Ok(committed)
 }
 
 /// A step before anything is known of rooms: the instants that fire, and the runs that do not.
@@ -269,12 +322,17 @@ struct Step {
     fire: Vec<Timestamp>,
     runs: Vec<NewRange>,
     through: Option<Timestamp>,
+    /// What is left out next is no continuation of what was left out before.
+    apart: bool,
 }
 
 impl Step {
     fn leave_out(&mut self, at: Timestamp, outcome: OccurrenceOutcome, reason: &str) {
+        let apart = std::mem::take(&mut self.apart);
         match self.runs.last_mut() {
-            Some(run) if run.outcome == outcome && run.reason == reason && run.to < at => {
+            Some(run)
+                if !apart && run.outcome == outcome && run.reason == reason && run.to < at =>
+            {
                 run.to = at;
                 run.count += 1;
             }
@@ -286,8 +344,8 @@ impl Step {
     }
 }
 
-/// What becomes of each instant between the cursor and now.
-fn judge(entry: &Entry, now: Timestamp) -> Step {
+/// What becomes of each instant between the cursor and now, but for those that are recorded.
+fn judge(entry: &Entry, now: Timestamp, recorded: &BTreeSet<Timestamp>) -> Step {
     use OccurrenceOutcome::{Missed, Skipped};
     let schedule = &entry.schedule;
     let bound = match schedule.misfire_rule() {
@@ -307,7 +365,10 @@ fn judge(entry: &Entry, now: Timestamp) -> Step {
             break;
         }
         step.through = Some(at);
-        if instant.excepted {
+        if recorded.contains(&at) {
+            // Under another clock. No run may reach over it.
+            step.apart = true;
+        } else if instant.excepted {
             step.leave_out(at, Skipped, "except");
         } else if entry.paused {
             step.leave_out(at, Skipped, "paused");
@@ -475,19 +536,16 @@ fn schedule_instant(schedule: &Schedule, now: Timestamp) -> Timestamp {
     now - schedule.grace_period() - Duration::from_secs(1)
 }
 
-/// What a step says to people and metrics: outcomes with their number, lateness of what fired.
-fn tell(
-    shared: &Shared,
-    entry: &Entry,
-    step: &OccurrenceCommit,
-) -> (Vec<(&'static str, f64)>, Vec<Duration>) {
+/// What a step that is recorded says to people and metrics.
+fn tell(shared: &Shared, entry: &Entry, step: &OccurrenceCommit) {
     let mut outcomes: BTreeMap<&'static str, f64> = BTreeMap::new();
-    let mut lateness = Vec::new();
+    let now = shared.clock.now();
     for occurrence in &step.occurrences {
         *outcomes.entry(occurrence.outcome.as_str()).or_default() += 1.0;
         match occurrence.outcome {
             OccurrenceOutcome::Fired => {
-                lateness.push(shared.clock.now().since(entry.due_at(occurrence.nominal_at)));
+                let late = now.since(entry.due_at(occurrence.nominal_at));
+                shared.metrics.observe(Family::occurrence_lateness_seconds, late.as_secs_f64());
                 tracing::info!(
                     occurrence = occurrence.id,
                     rooms = occurrence.targets.len(),
@@ -516,13 +574,29 @@ fn tell(
             range.outcome
         );
     }
-    (outcomes.into_iter().collect(), lateness)
+    for (outcome, count) in outcomes {
+        shared.metrics.add(Family::occurrences_total, &[&entry.key, outcome], count);
+    }
 }
 
-/// Turns pinned rooms into deliveries, batch by batch; a kill in between is continued here.
-async fn expand(shared: &Shared, settings: &Settings) -> imbabot_store::Result<usize> {
+/// Turns pinned rooms into deliveries, batch by batch; a kill in between is continued here. Stops
+/// where something else is to be done first: a schedule is due, settings wait, the daemon stops.
+async fn expand(
+    shared: &Shared,
+    settings: &Settings,
+    soonest: Option<Timestamp>,
+) -> imbabot_store::Result<usize> {
     let mut batches = 0;
-    while let Some(pinned) = shared.store.next_pinned(BATCH).await? {
+    let interrupted = |batches: usize| {
+        let waiting = || shared.reload.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        batches > 0
+            && (soonest.is_some_and(|due| due <= shared.clock.now())
+                || shared.stop.is_cancelled()
+                || waiting())
+    };
+    while !interrupted(batches)
+        && let Some(pinned) = shared.store.next_pinned(BATCH).await?
+    {
         let announcement = settings
             .announcements
             .iter()
@@ -581,6 +655,7 @@ mod tests {
             schedule,
             purpose: Purpose::Bot { bot: "b".parse().unwrap(), id: "s".into() },
             through: through.parse().unwrap(),
+            last_fired: None,
             paused: false,
             due: None,
             awaits_snapshot: false,
@@ -592,7 +667,8 @@ mod tests {
     }
 
     fn fired(schedule: Schedule, through: &str, now: &str) -> (Vec<String>, Vec<(String, u64)>) {
-        let step = judge(&entry(schedule, through), now.parse().unwrap());
+        let now = now.parse().unwrap();
+        let step = judge(&entry(schedule, through), now, &BTreeSet::new());
         let runs = step.runs.into_iter().map(|run| (run.reason, run.count)).collect();
         (step.fire.into_iter().map(Timestamp::compact).collect(), runs)
     }
@@ -650,6 +726,7 @@ mod tests {
         let step = judge(
             &entry(hourly(), "2026-03-01T10:00:00Z"),
             "2026-03-01T08:00:30Z".parse().unwrap(),
+            &BTreeSet::new(),
         );
         assert_eq!(step, Step::default());
     }

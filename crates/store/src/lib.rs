@@ -33,7 +33,7 @@ pub use outbox::{
 };
 pub use schedules::{
     AdoptSchedule, Cursor, Expansion, NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome,
-    OccurrenceRecord, Pinned, RangeRecord, Schedules, Target,
+    OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
 };
 pub use snapshots::{ItemChange, ListKind, PollCommit, SnapshotIndex, Snapshots};
 pub use sqlite::{Bodies, Role, SqliteStore};

@@ -1,6 +1,9 @@
 //! What was due and what became of it: cursors, occurrences, runs of missed ones. An occurrence
 //! and its schedule's cursor move in one transaction, so an instant fires once.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use imbabot_bot::WidgetName;
 use imbabot_core::{RoomId, Timestamp};
@@ -21,6 +24,10 @@ words! {
         Missed = "missed",
     }
 }
+
+/// A cursor that lies further in the future than this was written under a wrong clock: to adopt its
+/// schedule sets it to now.
+pub const REANCHORED_BEYOND: Duration = Duration::from_secs(24 * 3_600);
 
 /// A schedule as the engine presents it. The key is the id of an announcement's schedule, or
 /// `bot/<bot>/<id>` for one of a bot's own.
@@ -180,7 +187,9 @@ pub struct RangeRecord {
 #[async_trait]
 pub trait Schedules {
     /// Says which schedules there are. New ones start now; one whose time was edited goes on from
-    /// now; those that are gone keep their cursor, and what they had queued is cancelled.
+    /// now; those that are gone keep their cursor, and what they had queued is cancelled. One whose
+    /// cursor lies further ahead than [`REANCHORED_BEYOND`] goes on from now, and what was recorded as
+    /// left out after now is taken back.
     async fn adopt_schedules(
         &self,
         now: Timestamp,
@@ -192,6 +201,15 @@ pub trait Schedules {
 
     /// Records a step; false if the cursor had moved meanwhile and nothing was done.
     async fn commit_occurrences(&self, step: OccurrenceCommit) -> Result<bool>;
+
+    /// The instants in (`after`, `until`] that have an occurrence already. There are such ahead of a
+    /// cursor only where the clock went far back.
+    async fn recorded(
+        &self,
+        key: &str,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Result<BTreeSet<Timestamp>>;
 
     /// One extra occurrence, now: `schedule@instant!manual`. The cursor does not move.
     async fn trigger(&self, now: Timestamp, key: &str, occurrence: NewOccurrence) -> Result<()>;

@@ -21,12 +21,16 @@ struct Time {
     elapsed: Duration,
     /// What the wall shows when nothing has elapsed yet.
     wall: Timestamp,
+    /// How often the wall was set back.
+    set_back: u64,
     sleepers: BTreeMap<u64, Sleeper>,
     next: u64,
 }
 
 struct Sleeper {
     until: Until,
+    /// How often the wall had been set back when the wait began.
+    set_back: u64,
     waker: Option<Waker>,
 }
 
@@ -42,9 +46,11 @@ impl Time {
     }
 
     /// How much has to elapse before this is reached.
-    fn left(&self, until: Until) -> Duration {
+    fn left(&self, until: Until, set_back: u64) -> Duration {
         match until {
             Until::Elapsed(at) => at.saturating_sub(self.elapsed),
+            // Whoever waits for the wall looks anew when it goes back.
+            Until::Wall(_) if set_back != self.set_back => Duration::ZERO,
             Until::Wall(at) => at.since(self.now()),
         }
     }
@@ -53,7 +59,7 @@ impl Time {
         let due: Vec<u64> = self
             .sleepers
             .iter()
-            .filter(|(_, sleeper)| self.left(sleeper.until).is_zero())
+            .filter(|(_, sleeper)| self.left(sleeper.until, sleeper.set_back).is_zero())
             .map(|(id, _)| *id)
             .collect();
         for id in due {
@@ -71,6 +77,7 @@ impl VirtualClock {
         Self(Arc::new(Mutex::new(Time {
             elapsed: Duration::ZERO,
             wall: start,
+            set_back: 0,
             sleepers: BTreeMap::new(),
             next: 0,
         })))
@@ -90,6 +97,7 @@ impl VirtualClock {
     /// Sets the wall, without anything elapsing.
     pub fn set_wall(&self, to: Timestamp) {
         let mut time = self.time();
+        time.set_back += u64::from(to < time.now());
         time.wall = to - time.elapsed;
         time.wake_due();
     }
@@ -98,11 +106,12 @@ impl VirtualClock {
     #[must_use]
     pub fn until_next(&self) -> Option<Duration> {
         let time = self.time();
-        time.sleepers.values().map(|sleeper| time.left(sleeper.until)).min()
+        time.sleepers.values().map(|s| time.left(s.until, s.set_back)).min()
     }
 
     fn wait(&self, until: Until) -> BoxFuture<'static, ()> {
-        Box::pin(Sleep { clock: self.clone(), until, id: None })
+        let set_back = self.time().set_back;
+        Box::pin(Sleep { clock: self.clone(), until, set_back, id: None })
     }
 }
 
@@ -128,6 +137,7 @@ impl Clock for VirtualClock {
 struct Sleep {
     clock: VirtualClock,
     until: Until,
+    set_back: u64,
     id: Option<u64>,
 }
 
@@ -137,7 +147,7 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let clock = self.clock.clone();
         let mut time = clock.time();
-        if time.left(self.until).is_zero() {
+        if time.left(self.until, self.set_back).is_zero() {
             if let Some(id) = self.id.take() {
                 time.sleepers.remove(&id);
             }
@@ -148,7 +158,8 @@ impl Future for Sleep {
             time.next
         });
         let waker = Some(context.waker().clone());
-        time.sleepers.insert(id, Sleeper { until: self.until, waker });
+        let (until, set_back) = (self.until, self.set_back);
+        time.sleepers.insert(id, Sleeper { until, set_back, waker });
         Poll::Pending
     }
 }

@@ -1,7 +1,7 @@
 //! A store that fails when it is told to: before a verb did anything, as SQLite does when another
 //! process holds the lock. What it does not fail at goes to the store behind it, unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ pub struct FlakyStore {
 
 struct Fault {
     kind: ErrorKind,
+    spared: u32,
     left: u32,
     struck: u32,
 }
@@ -31,7 +32,12 @@ impl FlakyStore {
 
     /// The next `times` calls of this verb (`commit_handled`, `settle` …) fail like this.
     pub fn fail(&self, verb: &str, times: u32, kind: ErrorKind) {
-        let fault = Fault { kind, left: times, struck: 0 };
+        self.fail_after(0, verb, times, kind);
+    }
+
+    /// The same, once `spared` calls have gone well.
+    pub fn fail_after(&self, spared: u32, verb: &str, times: u32, kind: ErrorKind) {
+        let fault = Fault { kind, spared, left: times, struck: 0 };
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(verb.into(), fault);
     }
 
@@ -45,6 +51,10 @@ impl FlakyStore {
     fn strike(&self, verb: &str) -> Result<()> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         match faults.get_mut(verb) {
+            Some(fault) if fault.spared > 0 => {
+                fault.spared -= 1;
+                Ok(())
+            }
             Some(fault) if fault.left > 0 => {
                 fault.left -= 1;
                 fault.struck += 1;
@@ -117,6 +127,7 @@ pass_on! {
         fn adopt_schedules(now: Timestamp, schedules: Vec<AdoptSchedule>) -> Vec<Cursor>;
         fn cursors() -> Vec<Cursor>;
         fn commit_occurrences(step: OccurrenceCommit) -> bool;
+        fn recorded(key: &str, after: Timestamp, until: Timestamp) -> BTreeSet<Timestamp>;
         fn trigger(now: Timestamp, key: &str, occurrence: NewOccurrence) -> ();
         fn next_pinned(limit: usize) -> Option<Pinned>;
         fn expand(batch: Expansion) -> bool;

@@ -88,6 +88,8 @@ struct Schedule {
     through: Timestamp,
     last_fired: Option<Timestamp>,
     missed: u64,
+    /// Where each run of missed ones begins, and how many they are.
+    runs: Vec<(Timestamp, u64)>,
     paused: bool,
     present: bool,
 }
@@ -202,12 +204,19 @@ impl Model {
                     through: self.now,
                     last_fired: None,
                     missed: 0,
+                    runs: Vec::new(),
                     paused: false,
                     present: true,
                 },
                 Some(mut schedule) => {
                     if schedule.through > self.now + secs(DAY.cast_unsigned()) {
                         schedule.through = self.now;
+                        // What was left out and is still to come is taken back.
+                        let (kept, ahead) =
+                            schedule.runs.iter().partition(|(from, _)| *from <= self.now);
+                        let ahead: Vec<(Timestamp, u64)> = ahead;
+                        schedule.runs = kept;
+                        schedule.missed -= ahead.iter().map(|(_, count)| count).sum::<u64>();
                         reanchored.insert((*key).to_owned());
                     } else if schedule.definition != *definition || !schedule.present {
                         schedule.through = schedule.through.max(self.now);
@@ -291,6 +300,9 @@ impl Model {
             let schedule = self.schedules.get_mut(key).unwrap();
             schedule.through = schedule.through.max(self.now);
             schedule.missed += u64::from(missed);
+            if missed > 0 {
+                schedule.runs.push((from, missed.into()));
+            }
             self.record(key, new);
         }
     }

@@ -13,14 +13,11 @@ use crate::error::Result;
 use crate::outbox::DeadReason;
 use crate::schedules::{
     AdoptSchedule, Cursor, Expansion, NewOccurrence, OccurrenceCommit, OccurrenceOutcome,
-    OccurrenceRecord, Pinned, RangeRecord, Schedules, Target,
+    OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
 };
 
 /// How the id of an occurrence ends that an operator triggered.
 pub(super) const MANUAL: &str = "!manual";
-
-/// A cursor that lies further in the future than this was written under a wrong clock.
-const FUTURE: i64 = 24 * 3_600 * 1_000_000;
 
 #[async_trait]
 impl Schedules for SqliteStore {
@@ -71,6 +68,29 @@ impl Schedules for SqliteStore {
                     }
                 }
                 Ok(true)
+            })
+            .await
+    }
+
+    async fn recorded(
+        &self,
+        key: &str,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Result<BTreeSet<Timestamp>> {
+        let key = key.to_owned();
+        self.link
+            .read(move |tx| {
+                let found = tx
+                    .prepare_cached(
+                        "SELECT nominal_at FROM occurrence WHERE schedule = ?1
+                           AND nominal_at > ?2 AND nominal_at <= ?3 AND id NOT LIKE '%!manual'",
+                    )?
+                    .query_map(params![key, after.as_micros(), until.as_micros()], |row| {
+                        Ok(Timestamp::from_micros(row.get(0)?))
+                    })?
+                    .collect::<rusqlite::Result<_>>()?;
+                Ok(found)
             })
             .await
     }
@@ -159,8 +179,9 @@ fn adopt(
             .query_row([&schedule.key], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let through = match &known {
-            Some((_, through)) if *through > now.as_micros() + FUTURE => {
+            Some((_, through)) if Timestamp::from_micros(*through) > now + REANCHORED_BEYOND => {
                 reanchored.push(schedule.key.clone());
+                retract(tx, now, &schedule.key)?;
                 now.as_micros()
             }
             Some((definition, through))
@@ -211,6 +232,38 @@ fn adopt(
         cursor.reanchored = reanchored.contains(&cursor.key);
     }
     Ok(cursors)
+}
+
+/// The clock was far ahead, and instants were left out that are still to come: that is taken back,
+/// so that they can fire. What fired stays.
+fn retract(tx: &Connection, now: Timestamp, key: &str) -> Result<()> {
+    let missed: Vec<String> = tx
+        .prepare_cached(
+            "SELECT id FROM occurrence
+             WHERE schedule = ?1 AND nominal_at > ?2 AND outcome = 'missed'",
+        )?
+        .query_map(params![key, now.as_micros()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for id in &missed {
+        tx.prepare_cached("DELETE FROM occurrence WHERE id = ?1")?.execute([id])?;
+        tx.prepare_cached("DELETE FROM ledger WHERE id = ?1 AND kind = 'occurrence'")?
+            .execute([id])?;
+    }
+    let missed = i64::try_from(missed.len()).unwrap_or(i64::MAX);
+    let ahead = "id = ?1 AND kind = 'range' AND body ->> 'from' > ?2
+                 AND body ->> 'outcome' <> 'fired'";
+    let runs: i64 = tx.query_row(
+        &format!(
+            "SELECT coalesce(sum(body ->> 'count'), 0) FROM ledger
+             WHERE {ahead} AND body ->> 'outcome' = 'missed'"
+        ),
+        params![key, now.to_string()],
+        |row| row.get(0),
+    )?;
+    tx.execute(&format!("DELETE FROM ledger WHERE {ahead}"), params![key, now.to_string()])?;
+    tx.prepare_cached("UPDATE schedule SET missed = max(missed - ?2, 0) WHERE key = ?1")?
+        .execute(params![key, missed + runs])?;
+    Ok(())
 }
 
 fn read_cursors(tx: &Connection) -> Result<Vec<Cursor>> {
