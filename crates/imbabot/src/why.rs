@@ -47,6 +47,11 @@ fn local(at: Timestamp, zone: Option<&Zone>) -> String {
     zone.map_or_else(|| at.compact(), |zone| zone.show(at))
 }
 
+/// Why no daemon was there.
+fn away(killed: bool) -> &'static str {
+    if killed { "the daemon had been killed" } else { "no daemon ran" }
+}
+
 /// A length of time as a person says it.
 fn length(duration: Duration) -> String {
     let millis = duration.as_millis();

@@ -77,27 +77,37 @@ fn target(widget: &WidgetName, room: RoomId) -> Target {
     Target { widget: widget.clone(), room }
 }
 
-/// The messages of an occurrence to these rooms, as they would be recorded now.
-pub(crate) async fn deliveries(
+/// Rooms by their widget and number.
+pub(crate) type RoomsByPlace = BTreeMap<(WidgetName, RoomId), imbabot_core::Room>;
+
+/// What the last snapshots tell of these rooms.
+pub(crate) async fn rooms_of(
     store: &dyn Store,
+    targets: &[Target],
+) -> imbabot_store::Result<RoomsByPlace> {
+    let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
+    for target in targets {
+        by_widget.entry(&target.widget).or_default().push(target.room);
+    }
+    let mut rooms = RoomsByPlace::new();
+    for (widget, ids) in by_widget {
+        for room in store.rooms_by_id(widget, &ids).await? {
+            rooms.insert((widget.clone(), room.id), room);
+        }
+    }
+    Ok(rooms)
+}
+
+/// The messages of an occurrence to these rooms, as they would be recorded now. `rooms` has what is
+/// known of them, as far as the text asks for it.
+pub(crate) fn deliveries(
     settings: &Settings,
     announcement: &Announcement,
     (occurrence, nominal_at): (&str, Timestamp),
     targets: &[Target],
-) -> imbabot_store::Result<Vec<NewDelivery>> {
+    rooms: &RoomsByPlace,
+) -> Vec<NewDelivery> {
     let key = announcement.schedule.id().as_str();
-    let mut rooms: BTreeMap<(WidgetName, RoomId), imbabot_core::Room> = BTreeMap::new();
-    if announcement.text.needs_room() {
-        let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
-        for target in targets {
-            by_widget.entry(&target.widget).or_default().push(target.room);
-        }
-        for (widget, ids) in by_widget {
-            for room in store.rooms_by_id(widget, &ids).await? {
-                rooms.insert((widget.clone(), room.id), room);
-            }
-        }
-    }
     let at = announcement.schedule.zone().show(nominal_at);
     let mut deliveries = Vec::with_capacity(targets.len());
     for target in targets {
@@ -141,5 +151,5 @@ pub(crate) async fn deliveries(
             report: false,
         });
     }
-    Ok(deliveries)
+    deliveries
 }

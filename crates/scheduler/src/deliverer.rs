@@ -21,9 +21,8 @@ use imbabot_store::{
 
 use crate::breaker::{Breaker, Refused};
 use crate::metrics::Family;
-use crate::poller::tell_redirect;
 use crate::settings::{Settings, WidgetSettings};
-use crate::shared::{Fatal, Shared};
+use crate::shared::{Fatal, Shared, tell_redirect, tell_refused};
 
 const TASK: &str = "deliverer";
 /// The transport has time-outs of its own that say more; this is the bound if they fail.
@@ -377,11 +376,7 @@ async fn check_credentials(
                 breaker.credentials_refused(now, Refused::Key)
             });
             if news {
-                tracing::error!(
-                    widget = %delivery.widget, code = "IMB-API-CREDENTIALS",
-                    "ImbaChat refuses the secret key: nothing is sent, everything is kept; \
-                     one probe a minute. Put the right key in place and reload (SIGHUP)"
-                );
+                tell_refused(&delivery.widget, "send_msg", Refused::Key);
             }
             Next::Retry { at: now }
         }

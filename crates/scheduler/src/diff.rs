@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use imbabot_bot::{RoomChange, UserChange};
-use imbabot_core::{Room, User, WidgetId, decode_room, decode_user};
+use imbabot_core::{Room, User, WidgetId, decode_room, decode_user, is_senseless};
 use twox_hash::XxHash3_64;
 
-/// More rows than this that cannot be read, and more than can be, are no list with bad rows in it.
-const MAX_QUARANTINED: u64 = 10_000;
 /// From so many rows on, those that are there twice are let go of while the list arrives: below,
 /// they cost a megabyte.
 const COMPACT_AT: usize = 64 * 1024;
@@ -351,8 +349,7 @@ impl<T: Item> Observation<'_, T> {
     /// read, or the same ones come again and again. Such a list is no snapshot.
     pub fn push(&mut self, bytes: &[u8]) -> ControlFlow<()> {
         self.take(bytes);
-        let bad = self.quarantined;
-        if bad > MAX_QUARANTINED && bad > self.seen.len() as u64 {
+        if is_senseless(self.quarantined, self.seen.len() as u64) {
             return ControlFlow::Break(());
         }
         if self.seen.len() >= self.compact_at { self.compact() } else { ControlFlow::Continue(()) }

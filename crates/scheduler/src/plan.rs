@@ -3,15 +3,16 @@
 //! and the words from the same code that writes the messages down. Records nothing.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use imbabot_bot::schedule::{Instants, Moved};
 use imbabot_bot::{DeliveryId, Schedule, WidgetName};
 use imbabot_core::{RoomId, Timestamp};
-use imbabot_store::{NewDelivery, Store};
+use imbabot_store::{NewDelivery, Store, Target};
 
-use crate::announce::{deliveries, reach};
+use crate::announce::{RoomsByPlace, deliveries, reach, rooms_of};
 use crate::settings::Settings;
 use crate::timer::{Purpose, entries};
 
@@ -94,6 +95,7 @@ pub async fn plan(
         }
     };
     (0..all.len()).for_each(|place| next(place, &mut heads, &mut moves));
+    let mut reached = BTreeMap::new();
     let mut found = Vec::new();
     while let Some(Reverse((at, place))) = heads.pop() {
         if found.len() >= ask.count {
@@ -121,7 +123,7 @@ pub async fn plan(
                 let delay = imbabot_bot::units::format_duration(delay);
                 planned.notes.push(format!("fires {delay} later, by its jitter"));
             }
-            fill(store, settings, purpose, &mut planned).await?;
+            fill(store, settings, purpose, &mut reached, &mut planned).await?;
         }
         if paused.contains(key) {
             planned
@@ -150,10 +152,13 @@ fn note(moved: Moved) -> &'static str {
     }
 }
 
+/// `reached` has the rooms of the schedules that were asked about before: they are the same for each
+/// of their instants.
 async fn fill(
     store: &dyn Store,
     settings: &Settings,
     purpose: &Purpose,
+    reached: &mut BTreeMap<String, Option<Vec<Target>>>,
     planned: &mut Planned,
 ) -> imbabot_store::Result<()> {
     let announcement = match purpose {
@@ -163,7 +168,11 @@ async fn fill(
             return Ok(());
         }
     };
-    let Some(targets) = reach(store, settings, announcement).await? else {
+    let targets = match reached.entry(planned.schedule.clone()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(reach(store, settings, announcement).await?),
+    };
+    let Some(targets) = targets else {
         let note = "which rooms it reaches is known once a daemon has fetched the list of rooms";
         planned.notes.push(note.into());
         return Ok(());
@@ -173,33 +182,22 @@ async fn fill(
         return Ok(());
     }
     let of = (planned.occurrence.as_str(), planned.at);
-    let messages = deliveries(store, settings, announcement, of, &targets).await?;
-    let mut names: BTreeMap<(WidgetName, RoomId), String> = BTreeMap::new();
-    let mut by_widget: BTreeMap<&WidgetName, Vec<RoomId>> = BTreeMap::new();
-    for target in &targets {
-        by_widget.entry(&target.widget).or_default().push(target.room);
-    }
-    for (widget, rooms) in by_widget {
-        for room in store.rooms_by_id(widget, &rooms).await? {
-            names.insert((widget.clone(), room.id), room.name);
-        }
-    }
+    let rooms = rooms_of(store, targets).await?;
+    let messages = deliveries(settings, announcement, of, targets, &rooms);
     for message in messages {
         if let Some(fault) = &message.detail {
             let room = message.room;
             planned.warnings.push(format!("the message to room {room} would not be sent: {fault}"));
         }
-        planned.messages.push(message_of(message, &names));
+        planned.messages.push(message_of(message, &rooms));
     }
     Ok(())
 }
 
-fn message_of(
-    message: NewDelivery,
-    names: &BTreeMap<(WidgetName, RoomId), String>,
-) -> PlannedMessage {
+fn message_of(message: NewDelivery, rooms: &RoomsByPlace) -> PlannedMessage {
     let delivery = message.id();
-    let name = names.get(&(message.widget.clone(), message.room)).cloned();
+    let room = rooms.get(&(message.widget.clone(), message.room));
+    let name = room.map(|room| room.name.clone());
     let NewDelivery { widget, room, text, .. } = message;
     PlannedMessage { delivery, widget, room, name, text }
 }

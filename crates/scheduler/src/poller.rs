@@ -19,7 +19,7 @@ use crate::breaker::{LONGEST_POLL, Refused};
 use crate::diff::{Index, Item, Observed, Trust, Verdict, room_changes, user_changes};
 use crate::metrics::Family;
 use crate::settings::{Settings, WidgetSettings};
-use crate::shared::{Fatal, Shared};
+use crate::shared::{Fatal, Shared, tell_redirect, tell_refused};
 use crate::status::NotReady;
 
 const TASK: &str = "poller";
@@ -647,17 +647,7 @@ fn failed(
     let name = widget.as_str();
     if error.is_credentials() {
         if shared.breaker(widget, |breaker| breaker.credentials_refused(now, refused)) {
-            let what = match refused {
-                Refused::Key => "the secret key",
-                Refused::Token => "the token that is made with the secret key (rooms_auth)",
-            };
-            tracing::error!(
-                widget = name,
-                endpoint,
-                code = error.code(),
-                "ImbaChat refuses {what}: nothing is sent, everything is kept; \
-                 one probe a minute. Put the right key in place and reload (SIGHUP)"
-            );
+            tell_refused(widget, endpoint, refused);
         }
         return "credentials";
     }
@@ -709,16 +699,4 @@ fn words_of(error: &Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// The redirect breaker opened.
-pub(crate) fn tell_redirect(widget: &WidgetName, endpoint: &str, origin: &str) {
-    let to = if origin.is_empty() { "nowhere".into() } else { escape_foreign(origin, 200) };
-    tracing::error!(
-        widget = widget.as_str(),
-        endpoint,
-        code = "IMB-API-REDIRECT",
-        "ImbaChat answers with a redirect to {to}: it is not followed, nothing is sent, \
-         everything is kept. Correct `base_url` and reload (SIGHUP)"
-    );
 }

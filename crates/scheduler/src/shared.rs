@@ -13,7 +13,7 @@ use imbabot_store::{BreakerChange, ErrorKind, IncarnationId, Stop, Store};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker::{Breaker, Reason, Stops};
+use crate::breaker::{Breaker, Reason, Refused, Stops};
 use crate::clock::Clock;
 use crate::executor::BotExecutor;
 use crate::metrics::{Family, Metrics};
@@ -198,14 +198,13 @@ impl Shared {
         let mut changes = self.breaker_changes.lock().unwrap_or_else(PoisonError::into_inner);
         for ((reason, was), (_, open)) in before.into_iter().zip(after) {
             if was != open {
-                let redirect = breaker.redirect_origin().filter(|_| open);
-                let detail = redirect.map(|origin| escape_foreign(origin, 200));
-                let detail = detail.filter(|_| reason == Reason::Redirect);
-                let reason = match reason {
-                    Reason::Outage => Stop::Outage,
-                    Reason::Credentials => Stop::Credentials,
-                    Reason::Redirect => Stop::Redirect,
+                let (reason, points_to) = match reason {
+                    Reason::Outage => (Stop::Outage, None),
+                    Reason::Credentials => (Stop::Credentials, None),
+                    // None once it has closed.
+                    Reason::Redirect => (Stop::Redirect, breaker.redirect_origin()),
                 };
+                let detail = points_to.map(|origin| escape_foreign(origin, 200));
                 changes.push(BreakerChange { widget: widget.clone(), reason, at, open, detail });
             }
         }
@@ -268,4 +267,31 @@ impl Shared {
         let fraction = (z >> 11) as f64 / (1_u64 << 53) as f64;
         fraction
     }
+}
+
+/// The credentials breaker opened.
+pub(crate) fn tell_refused(widget: &WidgetName, endpoint: &str, refused: Refused) {
+    let what = match refused {
+        Refused::Key => "the secret key",
+        Refused::Token => "the token that is made with the secret key (rooms_auth)",
+    };
+    tracing::error!(
+        widget = widget.as_str(),
+        endpoint,
+        code = "IMB-API-CREDENTIALS",
+        "ImbaChat refuses {what}: nothing is sent, everything is kept; \
+         one probe a minute. Put the right key in place and reload (SIGHUP)"
+    );
+}
+
+/// The redirect breaker opened.
+pub(crate) fn tell_redirect(widget: &WidgetName, endpoint: &str, origin: &str) {
+    let to = if origin.is_empty() { "nowhere".into() } else { escape_foreign(origin, 200) };
+    tracing::error!(
+        widget = widget.as_str(),
+        endpoint,
+        code = "IMB-API-REDIRECT",
+        "ImbaChat answers with a redirect to {to}: it is not followed, nothing is sent, \
+         everything is kept. Correct `base_url` and reload (SIGHUP)"
+    );
 }

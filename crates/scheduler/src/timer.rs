@@ -14,11 +14,11 @@ use imbabot_bot::schedule::{Misfire, Overlap};
 use imbabot_bot::{BotName, Schedule};
 use imbabot_core::Timestamp;
 use imbabot_store::{
-    AdoptSchedule, Cursor, EventBody, Expansion, NewEvent, NewOccurrence, NewRange,
+    AdoptSchedule, Cursor, EventBody, Expansion, MANUAL, NewEvent, NewOccurrence, NewRange,
     OccurrenceCommit, OccurrenceOutcome, REANCHORED_BEYOND, Store,
 };
 
-use crate::announce::{Rooms, choose, deliveries};
+use crate::announce::{Rooms, RoomsByPlace, choose, deliveries, rooms_of};
 use crate::metrics::Family;
 use crate::settings::{Announcement, Settings};
 use crate::shared::{Fatal, Reload, Shared};
@@ -34,8 +34,6 @@ const AT_ONCE: usize = 256;
 const SLIGHT: Duration = Duration::from_secs(5);
 /// An announcement that waits for the first snapshot of a widget asks again after this.
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
-/// What the id of an occurrence ends with that a person asked for.
-const MANUAL: &str = "!manual";
 /// How many next instants the status shows.
 const SHOWN: usize = 50;
 
@@ -604,7 +602,12 @@ async fn expand(
         let deliveries = match announcement {
             Some(announcement) => {
                 let of = (pinned.id.as_str(), pinned.nominal_at);
-                deliveries(&*shared.store, settings, announcement, of, &pinned.targets).await?
+                let rooms = if announcement.text.needs_room() {
+                    rooms_of(&*shared.store, &pinned.targets).await?
+                } else {
+                    RoomsByPlace::new()
+                };
+                deliveries(settings, announcement, of, &pinned.targets, &rooms)
             }
             None => Vec::new(),
         };

@@ -32,8 +32,8 @@ pub use outbox::{
     DeliveryState, Enqueued, Hold, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
 };
 pub use schedules::{
-    AdoptSchedule, Cursor, Expansion, NewOccurrence, NewRange, OccurrenceCommit, OccurrenceOutcome,
-    OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
+    AdoptSchedule, Cursor, Expansion, MANUAL, NewOccurrence, NewRange, OccurrenceCommit,
+    OccurrenceOutcome, OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
 };
 pub use snapshots::{ItemChange, ListKind, PollCommit, SnapshotIndex, Snapshots};
 pub use sqlite::{Bodies, Role, SqliteStore};

@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::inbox::NewEvent;
 use crate::outbox::{NewDelivery, words};
 
+/// How the id of an occurrence ends that an operator triggered.
+pub const MANUAL: &str = "!manual";
+
 words! {
     /// What became of an occurrence.
     OccurrenceOutcome {

@@ -121,6 +121,29 @@ const WIDEST: i64 = 26 * 3600;
 /// Where a zone's offset stays for so long, in seconds, it stays: the rules that go on are yearly.
 const CENTURY: i64 = 100 * 366 * 86_400;
 
+impl Rule {
+    /// The first local second at or after `civil` that it names, both counted as if local time were
+    /// UTC. None for a period, which knows no local time.
+    pub(super) fn next_civil(&self, civil: i64) -> Option<i64> {
+        match self {
+            Self::Cron(cron) => cron.next_civil(civil),
+            Self::At(local) => {
+                let at = civil_second(local.0)?;
+                (at >= civil).then_some(at)
+            }
+            Self::Every(_) => None,
+        }
+    }
+
+    /// Whether its times are moved over a clock change; others run in elapsed time.
+    pub(super) fn is_fixed(&self) -> bool {
+        match self {
+            Self::Cron(cron) => cron.is_fixed_time(),
+            Self::At(_) | Self::Every(_) => true,
+        }
+    }
+}
+
 impl<'a> Instants<'a> {
     pub(super) fn new(schedule: &'a Schedule, after: Timestamp, until: Timestamp) -> Self {
         let walk = match &schedule.rule {
@@ -159,24 +182,6 @@ impl<'a> Instants<'a> {
         Some((at, None))
     }
 
-    fn matches_from(&self, civil: i64) -> Option<i64> {
-        match &self.schedule.rule {
-            Rule::Cron(cron) => cron.next_civil(civil),
-            Rule::At(local) => {
-                let at = civil_second(local.0)?;
-                (at >= civil).then_some(at)
-            }
-            Rule::Every(_) => None,
-        }
-    }
-
-    fn is_fixed(&self) -> bool {
-        match &self.schedule.rule {
-            Rule::Cron(cron) => cron.is_fixed_time(),
-            Rule::At(_) | Rule::Every(_) => true,
-        }
-    }
-
     fn next_local(&self, walk: &mut LocalWalk) -> Option<(Timestamp, Option<Moved>)> {
         let until = self.until.as_seconds();
         loop {
@@ -194,7 +199,7 @@ impl<'a> Instants<'a> {
             }
             let end = walk.stretch.end.filter(|end| *end <= until)?;
             // The clocks from here on show this local time or a later one.
-            let ahead = self.matches_from(end - WIDEST)? - WIDEST;
+            let ahead = self.schedule.rule.next_civil(end - WIDEST)? - WIDEST;
             let near = ahead <= end;
             // Whatever lies between has nothing to do, the seams in it neither.
             let go_on = if near { end } else { ahead };
@@ -206,7 +211,7 @@ impl<'a> Instants<'a> {
 
     fn next_in_stretch(&self, walk: &mut LocalWalk) -> Option<(i64, Option<Moved>)> {
         let stretch = walk.stretch;
-        let fixed = self.is_fixed();
+        let fixed = self.schedule.rule.is_fixed();
         if !walk.seam_done {
             walk.seam_done = true;
             let start = stretch.start?;
@@ -214,13 +219,13 @@ impl<'a> Instants<'a> {
             if fixed
                 && from < to
                 && self.schedule.dst.gap == Gap::Shift
-                && self.matches_from(from).is_some_and(|civil| civil < to)
+                && self.schedule.rule.next_civil(from).is_some_and(|civil| civil < to)
             {
                 return Some((start, Some(Moved::Shifted)));
             }
         }
         loop {
-            let civil = self.matches_from(walk.civil)?;
+            let civil = self.schedule.rule.next_civil(walk.civil)?;
             let second = civil - stretch.offset;
             if stretch.end.is_some_and(|end| second >= end) {
                 return None;

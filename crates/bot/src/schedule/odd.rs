@@ -2,9 +2,8 @@
 //! not by walking through the year. Decides nothing: what happens then is the calendar's.
 
 use imbabot_core::Timestamp;
-use jiff::civil;
 
-use super::{Rule, Schedule, Zone};
+use super::{Schedule, Zone};
 
 /// A change of a zone's offset from UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,22 +65,14 @@ impl Schedule {
         let (early, late) = (change.before.min(change.after), change.before.max(change.after));
         // The local times that are skipped, or that come twice.
         let (from, to) = (seconds + early, seconds + late);
-        let civil = match &self.rule {
-            Rule::Cron(cron) if cron.is_fixed_time() => cron.next_civil(from)?,
-            Rule::At(local) => seconds_of(local.0)?,
-            Rule::Cron(_) | Rule::Every(_) => return None,
-        };
-        if civil < from || civil >= to {
+        if !self.rule.is_fixed() {
             return None;
         }
+        let civil = self.rule.next_civil(from).filter(|civil| *civil < to)?;
         let local = jiff::Timestamp::from_second(civil).ok()?.strftime("%Y-%m-%d %H:%M:%S");
         let twice = change.after < change.before;
         Some(OddDay { local: local.to_string(), twice, change: change.at })
     }
-}
-
-fn seconds_of(local: civil::DateTime) -> Option<i64> {
-    local.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp().as_second())
 }
 
 #[cfg(test)]

@@ -17,8 +17,6 @@ use crate::wire::split::{RawElement, Splitter};
 /// More pages than this are taken for a server that answers every page alike. At the smallest
 /// usual page size it is more rooms than any site has.
 const MAX_PAGES: u32 = 100_000;
-/// More rows than this that cannot be read, and more than can be, are no list with bad rows in it.
-const MAX_QUARANTINED: usize = 10_000;
 /// How much of an error page is read for the words in it.
 const MAX_ERROR_PAGE: usize = 16 * 1024;
 
@@ -90,8 +88,7 @@ impl<T> Rows<T> {
                 .quarantined
                 .push(Quarantined { offset: element.offset, reason: why.to_string() }),
         }
-        let bad = self.quarantined.len();
-        if bad > MAX_QUARANTINED && bad > self.rows.len() {
+        if is_senseless(self.quarantined.len() as u64, self.rows.len() as u64) {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
@@ -123,6 +120,13 @@ impl<T> Rows<T> {
         items.sort_by_key(|row| id(row));
         List { items, quarantined: self.quarantined, duplicates, filtered, deleted, summary }
     }
+}
+
+/// Whether so many rows that cannot be read, beside so many that can, are no list with bad rows in it:
+/// more than ten thousand, and more than the others.
+#[must_use]
+pub fn is_senseless(unreadable: u64, readable: u64) -> bool {
+    unreadable > 10_000 && unreadable > readable
 }
 
 /// What takes the elements of a list. `Break` gives the list up, as one that makes no sense.

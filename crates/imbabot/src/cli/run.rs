@@ -1,5 +1,6 @@
 //! `run`: the daemon, its signals and its reloads.
 
+use std::convert::Infallible;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +59,7 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
     let served = serve(&engine, &loaded.config).await?;
     tokio::select! {
         end = drained(engine.run(), &engine, &mut signals, command, loaded) => end,
-        () = served => Err(Failure::new(Exit::Internal, "IMB-H-ENDED", "the HTTP surface ended")),
+        never = served => match never {},
     }
 }
 
@@ -105,7 +106,7 @@ async fn open(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn Store>> {
 async fn serve(
     engine: &Engine,
     config: &Config,
-) -> Result<futures_util::future::BoxFuture<'static, ()>> {
+) -> Result<futures_util::future::BoxFuture<'static, Infallible>> {
     let Some(address) = config.http.listen else {
         return Ok(Box::pin(std::future::pending()));
     };

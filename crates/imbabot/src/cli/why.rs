@@ -3,16 +3,13 @@
 use imbabot_bot::{DeliveryId, Schedule};
 use imbabot_core::Timestamp;
 use imbabot_scheduler::{Settings, bot_schedule_key};
-use imbabot_store::{Explanations, SqliteStore};
+use imbabot_store::{Explanations, MANUAL, SqliteStore};
 use serde_json::json;
 
 use super::{Command, Result, clock, visit};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::why::{self, Calendar, Decision};
-
-/// How the id of an occurrence ends that an operator triggered.
-const MANUAL: &str = "!manual";
 
 pub(crate) async fn why(command: &Command, id: &str) -> Result {
     let loaded = command.loaded()?;

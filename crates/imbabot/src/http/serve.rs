@@ -2,6 +2,7 @@
 //! asks slowly, often or never to the end takes nothing from the daemon but a bounded number of
 //! connections; no task of the engine ever waits for one of them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,20 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// So many connections at once: a scraper, some probes and a few people. More wait in the kernel's
 /// queue, where they cost nothing.
-pub(crate) const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 64;
 /// A request's head has so long to arrive.
-pub(crate) const HEADER: Duration = Duration::from_secs(5);
+const HEADER: Duration = Duration::from_secs(5);
 /// A connection has so long in all: an answer that nobody reads is not kept.
 const WHOLE: Duration = Duration::from_secs(30);
 /// After a failure to accept, which is most often a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, router: Router, clock: Arc<dyn Clock>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    clock: Arc<dyn Clock>,
+) -> Infallible {
     let mut connections = FuturesUnordered::new();
     loop {
         let full = connections.len() >= CONNECTIONS;

@@ -10,7 +10,7 @@ use imbabot_store::{
 };
 
 use super::reason::{Reason, seen};
-use super::{Decision, length};
+use super::{Decision, away, length};
 
 /// A shorter wait is nobody's question.
 const SHORTEST: std::time::Duration = std::time::Duration::from_millis(100);
@@ -186,7 +186,7 @@ impl Chain<'_> {
         for down in &self.story.downtimes {
             let (since, until) = (down.from.max(from), down.to.unwrap_or(to).min(to));
             if since < until {
-                let what = if down.killed { "the daemon had been killed" } else { "no daemon ran" };
+                let what = away(down.killed);
                 stretches.insert((since, until, Reason::HELD_DOWNTIME, what.to_owned()));
             }
         }

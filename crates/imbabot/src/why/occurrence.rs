@@ -10,7 +10,7 @@ use imbabot_store::{
 };
 
 use super::reason::Reason;
-use super::{Decision, length, local};
+use super::{Decision, away, length, local};
 
 /// So many messages that were not delivered are named; the others are counted.
 const NAMED: usize = 5;
@@ -90,7 +90,7 @@ fn downtime(
     for down in &story.downtimes {
         let to = down.to.unwrap_or(until).min(until);
         if to > calendar.at {
-            let what = if down.killed { "the daemon had been killed" } else { "no daemon ran" };
+            let what = away(down.killed);
             let text = format!("held {}: {what}", length(to.since(calendar.at)));
             found.push(Decision::new(calendar.at, Reason::HELD_DOWNTIME, text));
         }

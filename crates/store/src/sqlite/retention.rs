@@ -6,10 +6,9 @@ use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::journal;
-use super::schedules::MANUAL;
+use super::{journal, schedules};
 use crate::error::Result;
-use crate::schedules::{OccurrenceOutcome, RangeRecord};
+use crate::schedules::{MANUAL, OccurrenceOutcome, RangeRecord};
 
 /// Finished records older than `before`, oldest first, at most `limit` of each kind. The cursors
 /// stay, so no instant fires again; a caller's key may be used again after its retention, as
@@ -105,11 +104,7 @@ fn compact(tx: &Connection, now: Timestamp, bound: i64, limit: i64) -> Result<us
         let (id, schedule) = (row.get(0)?, row.get(1)?);
         old.push(Old { id, schedule, at: row.get(2)?, outcome, reason: row.get(4)? });
     }
-    for one in &old {
-        tx.prepare_cached("DELETE FROM occurrence WHERE id = ?1")?.execute([&one.id])?;
-        tx.prepare_cached("DELETE FROM ledger WHERE id = ?1 AND kind = 'occurrence'")?
-            .execute([&one.id])?;
-    }
+    old.iter().try_for_each(|one| schedules::forget(tx, &one.id))?;
     let gone = old.len();
     old.retain(|one| !one.id.ends_with(MANUAL));
     old.sort_by(|a, b| (&a.schedule, a.at).cmp(&(&b.schedule, b.at)));

@@ -16,9 +16,6 @@ use crate::schedules::{
     OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
 };
 
-/// How the id of an occurrence ends that an operator triggered.
-pub(super) const MANUAL: &str = "!manual";
-
 #[async_trait]
 impl Schedules for SqliteStore {
     async fn adopt_schedules(
@@ -244,11 +241,7 @@ fn retract(tx: &Connection, now: Timestamp, key: &str) -> Result<()> {
         )?
         .query_map(params![key, now.as_micros()], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    for id in &missed {
-        tx.prepare_cached("DELETE FROM occurrence WHERE id = ?1")?.execute([id])?;
-        tx.prepare_cached("DELETE FROM ledger WHERE id = ?1 AND kind = 'occurrence'")?
-            .execute([id])?;
-    }
+    missed.iter().try_for_each(|id| forget(tx, id))?;
     let missed = i64::try_from(missed.len()).unwrap_or(i64::MAX);
     let ahead = "id = ?1 AND kind = 'range' AND body ->> 'from' > ?2
                  AND body ->> 'outcome' <> 'fired'";
@@ -263,6 +256,13 @@ fn retract(tx: &Connection, now: Timestamp, key: &str) -> Result<()> {
     tx.execute(&format!("DELETE FROM ledger WHERE {ahead}"), params![key, now.to_string()])?;
     tx.prepare_cached("UPDATE schedule SET missed = max(missed - ?2, 0) WHERE key = ?1")?
         .execute(params![key, missed + runs])?;
+    Ok(())
+}
+
+/// An occurrence goes with its lines.
+pub(super) fn forget(tx: &Connection, id: &str) -> Result<()> {
+    tx.prepare_cached("DELETE FROM occurrence WHERE id = ?1")?.execute([id])?;
+    tx.prepare_cached("DELETE FROM ledger WHERE id = ?1 AND kind = 'occurrence'")?.execute([id])?;
     Ok(())
 }
 
