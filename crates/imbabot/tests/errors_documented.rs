@@ -2,23 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
-use std::collections::BTreeSet;
-use std::path::Path;
+mod repository;
 
-fn sources(folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(std::fs::read_to_string(path).unwrap());
-        }
-    }
-}
+use std::collections::BTreeSet;
+
+use repository::{root, sources};
 
 #[test]
 fn every_code_in_the_sources_is_documented() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let page = std::fs::read_to_string(root.join("docs/errors.md")).unwrap();
     let mut texts = Vec::new();
     for folder in ["core", "bot", "store", "scheduler", "imbabot"] {

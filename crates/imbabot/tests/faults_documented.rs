@@ -3,19 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
+mod repository;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
-fn sources(folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(std::fs::read_to_string(path).unwrap());
-        }
-    }
-}
+use repository::{root, sources};
 
 fn tests(root: &Path) -> BTreeSet<String> {
     let mut texts = Vec::new();
@@ -31,7 +24,7 @@ fn tests(root: &Path) -> BTreeSet<String> {
 
 #[test]
 fn every_test_that_the_page_of_faults_names_is_there_and_the_other_way_round() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let page = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
     let tests = tests(&root);
     let named = regex::Regex::new(r"`([a-z0-9_]{12,})`").unwrap();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod seeded;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,23 +16,7 @@ use imbabot_core::Timestamp;
 use imbabot_scheduler::{Announcement, Ask, Clock, Planned, plan};
 use imbabot_store::Line;
 use imbabot_testing::Harness;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.below(from.len() as u64)).unwrap()].clone()
-    }
-}
+use seeded::Random;
 
 const ZONES: [&str; 8] = [
     "Europe/Berlin",

@@ -130,8 +130,8 @@ fn a_message_that_waited_for_the_rate_and_was_never_answered_until_a_person_look
     assert_snapshot!(why(&mut chat, 1));
 }
 
-#[test]
-fn a_message_that_waited_for_the_end_of_an_outage() {
+/// A room opened, and no connection came about any more.
+fn greeted_as_the_server_went_away() -> Harness {
     let mut chat = Harness::new().bot("greeter", Greeter).with(|settings| {
         settings.poll.rooms = seconds(5);
         settings.delivery.backoff = (seconds(1), seconds(1));
@@ -140,6 +140,12 @@ fn a_message_that_waited_for_the_end_of_an_outage() {
     chat.world().simulator.faults().push_spec("send_msg:refuse:times=3").unwrap();
     chat.poll();
     chat.world().simulator.server_down(true);
+    chat
+}
+
+#[test]
+fn a_message_that_waited_for_the_end_of_an_outage() {
+    let mut chat = greeted_as_the_server_went_away();
     chat.advance(minutes(10));
     chat.world().simulator.server_down(false);
     chat.advance(minutes(1));
@@ -148,14 +154,7 @@ fn a_message_that_waited_for_the_end_of_an_outage() {
 
 #[test]
 fn a_message_that_expired_while_the_server_was_away() {
-    let mut chat = Harness::new().bot("greeter", Greeter).with(|settings| {
-        settings.poll.rooms = seconds(5);
-        settings.delivery.backoff = (seconds(1), seconds(1));
-    });
-    chat.open_room("Support");
-    chat.world().simulator.faults().push_spec("send_msg:refuse:times=3").unwrap();
-    chat.poll();
-    chat.world().simulator.server_down(true);
+    let mut chat = greeted_as_the_server_went_away();
     chat.advance(hours(2));
     assert_snapshot!(why(&mut chat, 1));
 }
