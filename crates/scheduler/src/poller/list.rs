@@ -1,0 +1,207 @@
+//! One poll of one list: asked for, compared while it arrives, judged whole, handed on to be committed.
+//! What differs between rooms and users is here; neither decides when to ask again.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use imbabot_bot::{RoomChange, UserChange, WidgetName};
+use imbabot_core::{Error, GetRooms, GetUsers, ListSummary, Room, RoomsAuth, User, escape_foreign};
+use imbabot_store::{EventBody, ListKind};
+
+use super::End;
+use super::commit::Commit;
+use crate::diff::{Delta, Index, Item, Observed, Trust, Verdict, room_changes, user_changes};
+use crate::metrics::Family;
+use crate::settings::{Settings, WidgetSettings};
+use crate::shared::Shared;
+
+/// How long a token of ours is valid: longer than any poll, shorter than ImbaChat's own seven hours.
+const TOKEN: Duration = Duration::from_secs(900);
+
+/// What differs between the two lists.
+pub(super) trait Polled: Item + serde::Serialize + Clone {
+    fn list(
+        shared: &Shared,
+        widget: &WidgetSettings,
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
+    ) -> impl Future<Output = Result<ListSummary, Error>> + Send;
+    fn stored(
+        shared: &Shared,
+        widget: &WidgetName,
+        ids: &[u64],
+    ) -> impl Future<Output = imbabot_store::Result<Vec<Self>>> + Send;
+    fn appeared(&self, returned: bool) -> Vec<EventBody>;
+    fn changed(&self, before: &Self) -> Vec<EventBody>;
+    fn gone(&self) -> Vec<EventBody>;
+}
+
+impl Polled for Room {
+    async fn list(
+        shared: &Shared,
+        widget: &WidgetSettings,
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
+    ) -> Result<ListSummary, Error> {
+        let mut request = GetRooms::new();
+        if widget.rooms_by_jwt {
+            let expires = shared.clock.now() + TOKEN;
+            request.auth = RoomsAuth::Jwt { user: widget.sender.clone(), expires };
+        }
+        widget.api.list_rooms(&request, &mut |element| sink(element.bytes)).await
+    }
+
+    async fn stored(
+        shared: &Shared,
+        widget: &WidgetName,
+        ids: &[u64],
+    ) -> imbabot_store::Result<Vec<Self>> {
+        let ids: Vec<_> = ids.iter().map(|id| (*id).into()).collect();
+        shared.store.rooms_by_id(widget, &ids).await
+    }
+
+    fn appeared(&self, returned: bool) -> Vec<EventBody> {
+        let change = if returned { RoomChange::Returned } else { RoomChange::Opened };
+        vec![EventBody::Room { change, room: Box::new(self.clone()), before: None }]
+    }
+
+    fn changed(&self, before: &Self) -> Vec<EventBody> {
+        room_changes(before, self)
+            .into_iter()
+            .map(|change| EventBody::Room {
+                change,
+                room: Box::new(self.clone()),
+                before: Some(Box::new(before.clone())),
+            })
+            .collect()
+    }
+
+    fn gone(&self) -> Vec<EventBody> {
+        let room = Box::new(self.clone());
+        vec![EventBody::Room { change: RoomChange::Gone, before: Some(room.clone()), room }]
+    }
+}
+
+impl Polled for User {
+    async fn list(
+        _: &Shared,
+        widget: &WidgetSettings,
+        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
+    ) -> Result<ListSummary, Error> {
+        widget.api.list_users(&GetUsers::new(), &mut |element| sink(element.bytes)).await
+    }
+
+    async fn stored(
+        shared: &Shared,
+        widget: &WidgetName,
+        ids: &[u64],
+    ) -> imbabot_store::Result<Vec<Self>> {
+        shared.store.users_by_id(widget, ids).await
+    }
+
+    fn appeared(&self, _: bool) -> Vec<EventBody> {
+        let user = Box::new(self.clone());
+        vec![EventBody::User { change: UserChange::Joined, user, before: None }]
+    }
+
+    fn changed(&self, before: &Self) -> Vec<EventBody> {
+        user_changes(before, self)
+            .into_iter()
+            .map(|change| EventBody::User {
+                change,
+                user: Box::new(self.clone()),
+                before: Some(Box::new(before.clone())),
+            })
+            .collect()
+    }
+
+    fn gone(&self) -> Vec<EventBody> {
+        let user = Box::new(self.clone());
+        vec![EventBody::User { change: UserChange::Gone, before: Some(user.clone()), user }]
+    }
+}
+
+pub(super) async fn poll_list<T: Polled>(
+    shared: &Shared,
+    settings: &Settings,
+    widget: &WidgetSettings,
+    kind: ListKind,
+    mut index: Index,
+) -> (Option<Index>, End) {
+    // The same for every run: hashes are stored, and one installation's say nothing about another's.
+    let seed = widget.api.credentials().widget.0;
+    let mut observation = index.observe::<T>(seed);
+    let summary = T::list(shared, widget, &mut |bytes| observation.push(bytes)).await;
+    let observed = observation.finish();
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(error) => return (Some(index), End::Failed(error)),
+    };
+    if let Some(server) = summary.server_time {
+        shared.server_says(&widget.name, server);
+    }
+    let ours = widget.api.credentials().widget;
+    if observed.widgets.iter().any(|other| *other != ours) {
+        return (Some(index), End::Foreign);
+    }
+    note_oddities(widget, kind, &observed, &summary);
+    let mut verdict = index.judge(&observed, Trust::after(settings.poll.gone_after));
+    if verdict == Verdict::Baseline && !settings.poll.baseline {
+        let appeared = observed.ids().collect();
+        verdict = Verdict::Believed(Delta { appeared, ..Default::default() });
+    }
+    let delta = match verdict {
+        Verdict::Held { appeared, missing, said } => {
+            if said == 1 {
+                tracing::warn!(
+                    widget = %widget.name, list = kind.as_str(), appeared, missing,
+                    "more than half of the list changed at once: held until ten polls agree"
+                );
+            }
+            return (Some(index), End::Held);
+        }
+        Verdict::Baseline => None,
+        Verdict::Believed(delta) => Some(delta),
+    };
+    let commit = Commit { shared, settings, widget: &widget.name, kind };
+    let committed = match &delta {
+        None => commit.baseline(&observed).await,
+        Some(delta) => commit.delta(&observed, delta).await,
+    };
+    match committed {
+        Ok(()) => {
+            index.commit(observed, delta.as_ref().map_or(&[], |delta| &delta.gone));
+            if kind == ListKind::Rooms {
+                let rooms = index.len() as u64;
+                shared.board.widget(&widget.name, |status| status.rooms = Some(rooms));
+                #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+                shared.metrics.set(Family::rooms, &[widget.name.as_str()], rooms as f64);
+            }
+            (Some(index), End::Good)
+        }
+        // What is on disk is not known: the index is read anew.
+        Err(error) => (None, End::Store(error)),
+    }
+}
+
+fn note_oddities<T>(
+    widget: &WidgetSettings,
+    kind: ListKind,
+    observed: &Observed<T>,
+    summary: &ListSummary,
+) {
+    if let Some(first) = &observed.first_quarantined {
+        tracing::warn!(
+            widget = %widget.name, list = kind.as_str(), rows = observed.quarantined,
+            "rows that cannot be read were set aside; the first: {}", escape_foreign(first, 200)
+        );
+    }
+    if observed.duplicates > 0 {
+        tracing::warn!(
+            widget = %widget.name, list = kind.as_str(), rows = observed.duplicates,
+            "ids that are listed more than once; the last row counts"
+        );
+    }
+    if summary.salvaged {
+        tracing::debug!(widget = %widget.name, list = kind.as_str(), "text around the JSON was skipped");
+    }
+}
