@@ -2,10 +2,11 @@
 //! without zones. What a zone makes of the result is the calendar's business.
 
 mod field;
+mod shared;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
@@ -15,14 +16,22 @@ use field::FIELDS;
 
 /// A cron expression. Day of month and day of week, both restricted, match either; as in Vixie cron a
 /// field that begins with `*`, `*/2` too, is not restricted in this sense, and both have to match.
+///
+/// Whoever reads the same expression shares one: a pattern of croner's takes 5 kB.
 #[derive(Clone)]
-pub struct Cron {
-    expression: Arc<str>,
-    pattern: Arc<croner::Cron>,
+pub struct Cron(Arc<Read>);
+
+/// An expression that was read.
+struct Read {
+    expression: String,
+    pattern: croner::Cron,
     /// Found when it is first asked for: it takes some searching.
-    period: Arc<OnceLock<Option<Duration>>>,
+    period: OnceLock<Option<Duration>>,
     /// Neither hour nor minute has a wildcard or a step.
     fixed: bool,
+    /// What was searched last, from where to where: nothing lies between. Thousands of schedules
+    /// that share an expression mostly ask for the same next match.
+    last: Mutex<Option<(i64, i64)>>,
 }
 
 /// Why a text is not a cron expression.
@@ -54,19 +63,27 @@ impl Cron {
     /// clock change, others run in elapsed time.
     #[must_use]
     pub fn is_fixed_time(&self) -> bool {
-        self.fixed
+        self.0.fixed
     }
 
     /// The first match at or after `civil`, both in seconds since the epoch as if local time were
     /// UTC; `None` if there is none before the year 5000.
     pub(crate) fn next_civil(&self, civil: i64) -> Option<i64> {
+        let last = || self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((from, to)) = *last()
+            && (from..=to).contains(&civil)
+        {
+            return Some(to);
+        }
         let start = jiff::Timestamp::from_second(civil).ok()?.to_zoned(TimeZone::UTC);
-        let next = self.pattern.find_next_occurrence(&start, true).ok()?;
-        Some(next.timestamp().as_second())
+        let next = self.0.pattern.find_next_occurrence(&start, true).ok()?;
+        let next = next.timestamp().as_second();
+        *last() = Some((civil, next));
+        Some(next)
     }
 
     pub(crate) fn shortest_period(&self) -> Option<Duration> {
-        *self.period.get_or_init(|| self.search_shortest_period())
+        *self.0.period.get_or_init(|| self.search_shortest_period())
     }
 
     fn search_shortest_period(&self) -> Option<Duration> {
@@ -107,6 +124,11 @@ impl FromStr for Cron {
                 ),
             );
         }
+        let joined: Vec<&str> = fields.iter().map(|(_, field)| *field).collect();
+        let joined = joined.join(" ");
+        if let Some(known) = shared::known(&joined) {
+            return Ok(Self(known));
+        }
         let mut numbers = Vec::with_capacity(fields.len());
         for ((column, field), kind) in fields.iter().zip(&FIELDS[6 - fields.len()..]) {
             match kind.read(field) {
@@ -124,23 +146,23 @@ impl FromStr for Cron {
             Ok(pattern) => pattern,
             Err(cause) => return error(1, cause.to_string()),
         };
-        let joined: Vec<&str> = fields.iter().map(|(_, field)| *field).collect();
-        let joined = joined.join(" ");
         let clock = &fields[fields.len() - 5..fields.len() - 3];
         let fixed = clock.iter().all(|(_, field)| !field.contains(['*', '/', '?']));
-        let cron = Self {
-            expression: joined.into(),
-            pattern: Arc::new(pattern),
-            period: Arc::default(),
+        let read = Read {
+            expression: joined,
+            pattern,
+            period: OnceLock::new(),
             fixed,
+            last: Mutex::default(),
         };
+        let cron = Self(Arc::new(read));
         if cron.next_civil(LAST_CYCLE).is_none() {
             return error(
                 fields[fields.len() - 3].0,
                 "the expression fits no date of any year, so it would never fire".into(),
             );
         }
-        Ok(cron)
+        Ok(Self(shared::keep(cron.0)))
     }
 }
 
@@ -170,19 +192,19 @@ fn fields(text: &str) -> Vec<(usize, &str)> {
 
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.expression)
+        f.write_str(&self.0.expression)
     }
 }
 
 impl fmt::Debug for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cron({})", self.expression)
+        write!(f, "Cron({})", self.0.expression)
     }
 }
 
 impl PartialEq for Cron {
     fn eq(&self, other: &Self) -> bool {
-        self.expression == other.expression
+        Arc::ptr_eq(&self.0, &other.0) || self.0.expression == other.0.expression
     }
 }
 

@@ -10,7 +10,6 @@ use jiff::tz::TimeZone;
 /// A time zone of the IANA database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Zone {
-    name: String,
     pub(crate) zone: TimeZone,
 }
 
@@ -34,7 +33,7 @@ impl Zone {
     /// UTC.
     #[must_use]
     pub fn utc() -> Self {
-        Self { name: "UTC".into(), zone: TimeZone::UTC }
+        Self { zone: TimeZone::UTC }
     }
 
     /// The instant as a clock on a wall of this zone shows it: `2026-03-30 09:00:00 CEST`.
@@ -72,31 +71,26 @@ impl Zone {
     /// The name as the database writes it.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        // Zones come from the database, by their names.
+        self.zone.iana_name().unwrap_or("UTC")
     }
 }
 
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(self.name())
     }
 }
 
 impl FromStr for Zone {
     type Err = UnknownZone;
     fn from_str(text: &str) -> Result<Self, UnknownZone> {
-        let name: String = text.chars().take(80).collect();
         let found = TimeZone::get(text).ok().filter(|zone| !zone.is_unknown());
-        match found {
-            Some(zone) => {
-                let name = zone.iana_name().map_or(name, str::to_owned);
-                Ok(Self { name, zone })
-            }
-            None => {
-                let suggestion = nearest(&name);
-                Err(UnknownZone { name, suggestion })
-            }
-        }
+        found.map(|zone| Self { zone }).ok_or_else(|| {
+            let name: String = text.chars().take(80).collect();
+            let suggestion = nearest(&name);
+            UnknownZone { name, suggestion }
+        })
     }
 }
 
