@@ -47,7 +47,7 @@ pub(crate) fn settings(config: &Config, registry: &Registry) -> Result<Settings,
         });
     }
     for schedule in &config.schedules {
-        settings.announcements.push(Announcement {
+        settings.announcements.push(Arc::new(Announcement {
             schedule: schedule.schedule.clone(),
             rooms: schedule.rooms.clone(),
             text: schedule.template.clone(),
@@ -55,7 +55,7 @@ pub(crate) fn settings(config: &Config, registry: &Registry) -> Result<Settings,
             sender: schedule.sender.clone(),
             policy: schedule.policy,
             enabled: schedule.enabled,
-        });
+        }));
     }
     settings.poll = PollSettings {
         rooms: config.poll.rooms,

@@ -55,7 +55,7 @@ pub(crate) async fn choose(
             targets.extend(ids.iter().map(|room| target(widget, *room)));
             continue;
         }
-        if store.snapshot_index(widget, ListKind::Rooms).await?.baseline_at.is_none() {
+        if store.baseline_at(widget, ListKind::Rooms).await?.is_none() {
             without_snapshot = true;
             continue;
         }

@@ -108,6 +108,14 @@ impl Metrics {
         self.lock().numbers.insert(key(family, labels), value);
     }
 
+    /// This value, now, or none any more.
+    pub fn put(&self, family: Family, labels: &[&str], value: Option<f64>) {
+        match value {
+            Some(value) => self.set(family, labels, value),
+            None => drop(self.lock().numbers.remove(&key(family, labels))),
+        }
+    }
+
     /// Forgets the values of a family that are not set anew.
     pub fn clear(&self, family: Family) {
         self.lock().numbers.retain(|(of, _), _| *of != family);

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use imbabot_bot::schedule::{Instants, Moved};
-use imbabot_bot::{DeliveryId, Schedule, WidgetName};
+use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{RoomId, Timestamp};
 use imbabot_store::{NewDelivery, Store, Target};
 
 use crate::announce::{RoomsByPlace, deliveries, reach, rooms_of};
 use crate::settings::Settings;
-use crate::timer::{Purpose, entries};
+use crate::timer::{Purpose, purposes};
 
 /// Announcements that reach one room within this time meet there.
 const MEET: Duration = Duration::from_secs(60);
@@ -79,13 +79,13 @@ pub async fn plan(
 ) -> imbabot_store::Result<Vec<Planned>> {
     let paused: Vec<String> =
         store.cursors().await?.into_iter().filter(|c| c.paused).map(|c| c.key).collect();
-    let all: Vec<(String, Schedule, Purpose)> = entries(settings)
-        .filter(|(key, ..)| ask.only.as_ref().is_none_or(|only| only == key))
+    let all: Vec<Purpose> = purposes(settings)
+        .filter(|purpose| ask.only.as_ref().is_none_or(|only| only == purpose.key()))
         .collect();
     // From the instant itself on, and the calendar begins after the one that it is given.
     let after = Timestamp::from_micros(ask.from.as_micros().saturating_sub(1));
     let mut calendars: Vec<Instants<'_>> =
-        all.iter().map(|(_, schedule, _)| schedule.instants(after, ask.until)).collect();
+        all.iter().map(|p| p.schedule().instants(after, ask.until)).collect();
     let mut heads = BinaryHeap::new();
     let mut moves = BTreeMap::new();
     let mut next = |place: usize, heads: &mut BinaryHeap<_>, moves: &mut BTreeMap<_, _>| {
@@ -103,10 +103,11 @@ pub async fn plan(
         }
         next(place, &mut heads, &mut moves);
         let (moved, excepted) = moves.remove(&(at, place)).unwrap_or_default();
-        let Some((key, schedule, purpose)) = all.get(place) else { continue };
+        let Some(purpose) = all.get(place) else { continue };
+        let (key, schedule) = (purpose.key(), purpose.schedule());
         let mut planned = Planned {
             occurrence: format!("{key}@{}", at.compact()),
-            schedule: key.clone(),
+            schedule: key.to_owned(),
             at,
             shown: schedule.zone().show(at),
             local: schedule.zone().rfc3339(at),
@@ -125,7 +126,7 @@ pub async fn plan(
             }
             fill(store, settings, purpose, &mut reached, &mut planned).await?;
         }
-        if paused.contains(key) {
+        if paused.iter().any(|paused| paused == key) {
             planned
                 .warnings
                 .push("the schedule is paused now: it is skipped unless resumed".into());
@@ -163,7 +164,8 @@ async fn fill(
 ) -> imbabot_store::Result<()> {
     let announcement = match purpose {
         Purpose::Announcement(announcement) => announcement,
-        Purpose::Bot { bot, .. } => {
+        Purpose::Bot(own) => {
+            let bot = &own.bot;
             planned.notes.push(format!("tells the bot {bot}; what it says is the bot's to decide"));
             return Ok(());
         }
@@ -225,13 +227,14 @@ fn meetings(planned: &mut [Planned]) {
 }
 
 /// Messages that the rate does not let through before they expire.
-fn rates(settings: &Settings, all: &[(String, Schedule, Purpose)], planned: &mut [Planned]) {
+fn rates(settings: &Settings, all: &[Purpose], planned: &mut [Planned]) {
     let interval = settings.delivery.rate.interval();
     let mut free: BTreeMap<WidgetName, Timestamp> = BTreeMap::new();
     for one in planned {
-        let Some((_, schedule, _)) = all.iter().find(|(key, ..)| *key == one.schedule) else {
+        let Some(purpose) = all.iter().find(|purpose| purpose.key() == one.schedule) else {
             continue;
         };
+        let schedule = purpose.schedule();
         let from = one.at + schedule.delay_of(&one.occurrence);
         let expires_at = one.at + schedule.keeps();
         let mut late = 0;

@@ -24,7 +24,7 @@ pub struct Settings {
     /// The bots, by name.
     pub bots: Vec<BotSettings>,
     /// The announcements, by id.
-    pub announcements: Vec<Announcement>,
+    pub announcements: Vec<Arc<Announcement>>,
     /// How lists are polled.
     pub poll: PollSettings,
     /// How messages are delivered.

@@ -217,8 +217,9 @@ pub trait Schedules {
     /// One extra occurrence, now: `schedule@instant!manual`. The cursor does not move.
     async fn trigger(&self, now: Timestamp, key: &str, occurrence: NewOccurrence) -> Result<()>;
 
-    /// The oldest occurrence with rooms still to be served, and the first `limit` of them.
-    async fn next_pinned(&self, limit: usize) -> Result<Option<Pinned>>;
+    /// The oldest occurrences with rooms still to be served, and the first of these rooms: as many
+    /// as come to `limit` rooms together.
+    async fn pinned(&self, limit: usize) -> Result<Vec<Pinned>>;
 
     /// Records a batch of deliveries with its position; false if it was recorded before.
     async fn expand(&self, batch: Expansion) -> Result<bool>;

@@ -79,6 +79,10 @@ pub trait Snapshots {
     /// What is known of a list.
     async fn snapshot_index(&self, widget: &WidgetName, list: ListKind) -> Result<SnapshotIndex>;
 
+    /// When the first good snapshot of a list was committed whole; `None` before the baseline. Looks
+    /// at no element.
+    async fn baseline_at(&self, widget: &WidgetName, list: ListKind) -> Result<Option<Timestamp>>;
+
     /// Commits a part of a poll: each element's new state together with its events.
     async fn commit_poll(&self, poll: PollCommit) -> Result<()>;
 

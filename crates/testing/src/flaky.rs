@@ -88,6 +88,7 @@ pass_on! {
     }
     Snapshots {
         fn snapshot_index(widget: &WidgetName, list: ListKind) -> SnapshotIndex;
+        fn baseline_at(widget: &WidgetName, list: ListKind) -> Option<Timestamp>;
         fn commit_poll(poll: PollCommit) -> ();
         fn rooms_by_id(widget: &WidgetName, ids: &[RoomId]) -> Vec<Room>;
         fn rooms_after(widget: &WidgetName, after: Option<RoomId>, limit: usize) -> Vec<Room>;
@@ -129,7 +130,7 @@ pass_on! {
         fn commit_occurrences(step: OccurrenceCommit) -> bool;
         fn recorded(key: &str, after: Timestamp, until: Timestamp) -> BTreeSet<Timestamp>;
         fn trigger(now: Timestamp, key: &str, occurrence: NewOccurrence) -> ();
-        fn next_pinned(limit: usize) -> Option<Pinned>;
+        fn pinned(limit: usize) -> Vec<Pinned>;
         fn expand(batch: Expansion) -> bool;
         fn pause_schedule(now: Timestamp, key: &str, paused: bool) -> bool;
     }

@@ -82,7 +82,7 @@ impl Harness {
     /// Puts an announcement into force.
     #[must_use]
     pub fn announcement(mut self, announcement: Announcement) -> Self {
-        self.world.settings().announcements.push(announcement);
+        self.world.settings().announcements.push(Arc::new(announcement));
         self
     }
 

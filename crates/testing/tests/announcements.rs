@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use imbabot_bot::prelude::*;
@@ -220,7 +221,7 @@ fn an_edited_time_does_not_fire_at_once() {
     let mut edited = standup(teams());
     edited.schedule =
         Schedule::cron("standup", "0 8 * * *").unwrap().timezone("Europe/Berlin").unwrap();
-    chat.world().settings().announcements = vec![edited];
+    chat.world().settings().announcements = vec![Arc::new(edited)];
     chat.world().reload();
     chat.advance(minutes(10));
     assert!(chat.sent().is_empty());

@@ -142,7 +142,7 @@ fn t9_two_hours_back_repeat_nothing_and_what_comes_after_fires_on_time() {
     assert_eq!(reasons(&mut chat), [NotReady::ClockSuspect], "nothing fires for two hours");
     // A new schedule, and whatever else was not yet fired, does not wait for anything.
     let quarter = cron("quarter", "15 * * * *");
-    chat.world().settings().announcements.push(to_first_room(quarter));
+    chat.world().settings().announcements.push(Arc::new(to_first_room(quarter)));
     chat.world().reload();
     chat.advance(minutes(20));
     assert_eq!(said(&chat)[4..], ["quarter@2026-03-02T10:15:00Z"]);
@@ -444,7 +444,7 @@ fn changed_at_the_instant(to: Vec<Announcement>) -> Harness {
     let mut chat = chat_at("2026-03-02T09:00:30Z", [cron("hourly", "0 * * * *")]);
     chat.advance(minutes(59) + seconds(30) - ms(1));
     chat.world().clock.advance(ms(3));
-    chat.world().settings().announcements = to;
+    chat.world().settings().announcements = to.into_iter().map(Arc::new).collect();
     chat.world().reload();
     chat.advance(seconds(10));
     chat
@@ -506,7 +506,7 @@ fn t16_disabled_at_the_instant_and_enabled_at_the_next_one_fires_nothing_at_once
     chat.advance(hours(1) - seconds(10));
     // Eleven has passed while it was off.
     assert!(now(&mut chat) >= at("2026-03-02T11:00:00Z"));
-    chat.world().settings().announcements[0].enabled = true;
+    Arc::make_mut(&mut chat.world().settings().announcements[0]).enabled = true;
     chat.world().reload();
     chat.advance(minutes(50));
     assert_eq!(said(&chat).len(), before, "nothing is backfilled");
@@ -522,10 +522,10 @@ fn t16_off_and_on_again_within_the_instant_says_it_at_most_once() {
         off.enabled = false;
         let mut chat = chat_at("2026-03-02T09:00:30Z", [cron("hourly", "0 * * * *")]);
         chat.advance(minutes(59) + seconds(30) - ms(1));
-        chat.world().settings().announcements = vec![off];
+        chat.world().settings().announcements = vec![Arc::new(off)];
         chat.world().reload();
         chat.world().clock.advance(ms(1 + pause));
-        chat.world().settings().announcements[0].enabled = true;
+        Arc::make_mut(&mut chat.world().settings().announcements[0]).enabled = true;
         chat.world().reload();
         chat.advance(minutes(1));
         assert_eq!(said(&chat), Vec::<String>::new(), "off at the instant, on after {pause} ms");
@@ -537,8 +537,9 @@ fn t16_off_and_on_again_within_the_instant_says_it_at_most_once() {
 
 // --- T18: thousands in one second --------------------------------------------------------------
 
-fn thousands(count: usize, instant: &str) -> Vec<Announcement> {
-    (0..count).map(|n| to_first_room(Schedule::at(&format!("s{n}"), instant).unwrap())).collect()
+fn thousands(count: usize, instant: &str) -> Vec<Arc<Announcement>> {
+    let one = |n| Schedule::at(&format!("s{n}"), instant).unwrap();
+    (0..count).map(|n| Arc::new(to_first_room(one(n)))).collect()
 }
 
 #[test]

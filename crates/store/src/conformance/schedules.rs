@@ -8,7 +8,7 @@ use super::Backend;
 use super::support::*;
 use crate::{
     AdoptSchedule, Cursor, EventBody, Expansion, Line, NewDelivery, NewOccurrence, NewRange,
-    OccurrenceCommit, OccurrenceOutcome, OccurrenceRecord, Target,
+    OccurrenceCommit, OccurrenceOutcome, OccurrenceRecord, Pinned, Target,
 };
 
 fn adopt(bench: &Bench, now: i64, schedules: &[(&str, &str)]) -> Vec<Cursor> {
@@ -71,7 +71,7 @@ fn fire(bench: &Bench, key: &str, through: i64, rooms: &[u64]) {
 
 /// The next batch of at most `size` rooms.
 fn batch(bench: &Bench, now: i64, size: usize) -> Option<Expansion> {
-    let pinned = run(bench.store.next_pinned(size))?;
+    let pinned = run(bench.store.pinned(size)).into_iter().next()?;
     let deliver = |target: &Target| NewDelivery {
         occurrence: Some(pinned.id.clone()),
         schedule: Some(pinned.key.clone()),
@@ -149,7 +149,7 @@ pub fn an_occurrence_fires_once(backend: &dyn Backend) {
     let again = step(&bench, "s", 20, vec![fires("s", 10, &[1, 2])]);
     assert!(run(bench.store.commit_occurrences(again)));
     run(bench.store.trigger(at(21), "s", fires("s", 10, &[1, 2])));
-    assert_eq!(run(bench.store.next_pinned(10)), None);
+    assert_eq!(run(bench.store.pinned(10)), []);
     assert_eq!(count(&bench), 2);
     assert_eq!(cursor(&bench, "s").last_fired, Some(at(10)));
     let lines = bench.lines().into_iter().filter(|l| matches!(l.line, Line::Occurrence(_)));
@@ -202,11 +202,30 @@ pub fn the_oldest_occurrence_is_served_first_and_over_several_widgets(backend: &
     both.targets.insert(0, Target { widget: widget("a"), room: RoomId(9) });
     let step = step(&bench, "s", 30, vec![both.clone()]);
     assert!(run(bench.store.commit_occurrences(step)));
-    let first = run(bench.store.next_pinned(9)).unwrap();
+    let first = &run(bench.store.pinned(9))[0];
     assert_eq!((first.key.as_str(), first.nominal_at, first.position), ("t", at(20), 0));
     expand_all(&bench, 31, 1);
     assert_eq!(count(&bench), 4);
-    assert_eq!(run(bench.store.next_pinned(9)), None);
+    assert_eq!(run(bench.store.pinned(9)), []);
+}
+
+pub fn rooms_of_several_occurrences_are_read_together_up_to_a_bound(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    adopt(&bench, 0, &[("s", "d")]);
+    fire(&bench, "s", 10, &[1, 2, 3]);
+    fire(&bench, "s", 20, &[4, 5]);
+    fire(&bench, "s", 30, &[6]);
+    let pinned = |limit| -> Vec<Vec<u64>> {
+        let rooms = |pinned: Pinned| pinned.targets.iter().map(|target| target.room.0).collect();
+        run(bench.store.pinned(limit)).into_iter().map(rooms).collect()
+    };
+    assert_eq!(pinned(9), [vec![1, 2, 3], vec![4, 5], vec![6]]);
+    assert_eq!(pinned(4), [vec![1, 2, 3], vec![4]]);
+    assert_eq!(pinned(2), [vec![1, 2]]);
+    assert_eq!(pinned(0), Vec::<Vec<u64>>::new());
+    let first = batch(&bench, 31, 2).unwrap();
+    assert!(run(bench.store.expand(first)));
+    assert_eq!(pinned(4), [vec![3], vec![4, 5], vec![6]]);
 }
 
 pub fn a_room_in_which_an_earlier_one_waits_is_left_out(backend: &dyn Backend) {
@@ -289,7 +308,7 @@ pub fn a_schedule_that_is_gone_takes_its_queue_along(backend: &dyn Backend) {
     request.widgets[0].slots = 1;
     assert_eq!(run(bench.store.claim(request)).deliveries.len(), 1);
     adopt(&bench, 12, &[("t", "d")]);
-    assert_eq!(run(bench.store.next_pinned(9)), None);
+    assert_eq!(run(bench.store.pinned(9)), []);
     let mut states: Vec<_> = run(bench.store.deliveries(&crate::DeliveryFilter::default()))
         .into_iter()
         .map(|delivery| (delivery.state.to_string(), delivery.reason))

@@ -314,7 +314,7 @@ impl Model {
             .filter(|(_, occurrence)| occurrence.position < occurrence.rooms.len())
             .min_by_key(|(id, occurrence)| (occurrence.recorded_at, (*id).clone()))
             .map(|(id, _)| id.clone());
-        let pinned = run(self.bench.store.next_pinned(size));
+        let pinned = run(self.bench.store.pinned(size)).into_iter().next();
         assert_eq!(pinned.as_ref().map(|pinned| &pinned.id), next.as_ref());
         let Some(pinned) = pinned else { return };
         let occurrence = self.occurrences.get_mut(&pinned.id).unwrap();

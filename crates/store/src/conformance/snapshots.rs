@@ -45,12 +45,15 @@ pub fn a_snapshot_is_the_baseline_once_it_is_whole(backend: &dyn Backend) {
     assert_eq!(index(&store), SnapshotIndex::default());
     poll(&store, 1, vec![item(2, "b")], false);
     assert_eq!(index(&store).baseline_at, None);
+    let baseline = || run(store.baseline_at(&widget("w"), ListKind::Rooms));
+    assert_eq!(baseline(), None);
     poll(&store, 2, vec![item(1, "a")], true);
     poll(&store, 3, vec![], true);
     let found = index(&store);
     assert_eq!((found.baseline_at, found.last_good_at), (Some(at(2)), Some(at(3))));
     assert_eq!(found.listed, [(1, 1 ^ u64::MAX), (2, 2 ^ u64::MAX)]);
     assert!(found.gone.is_empty());
+    assert_eq!(baseline(), Some(at(2)));
     assert_eq!(run(store.snapshot_index(&widget("v"), ListKind::Rooms)), SnapshotIndex::default());
     assert_eq!(run(store.snapshot_index(&widget("w"), ListKind::Users)), SnapshotIndex::default());
 }

@@ -97,30 +97,32 @@ impl Schedules for SqliteStore {
         self.link.write(move |tx| insert_occurrence(tx, now, &key, &occurrence)).await
     }
 
-    async fn next_pinned(&self, limit: usize) -> Result<Option<Pinned>> {
+    async fn pinned(&self, limit: usize) -> Result<Vec<Pinned>> {
         self.link
             .read(move |tx| {
-                let found = tx
-                    .prepare_cached(
-                        "SELECT id, schedule, nominal_at, targets, position FROM occurrence
-                         WHERE targets IS NOT NULL ORDER BY recorded_at, id LIMIT 1",
-                    )?
-                    .query_row([], |row| {
-                        Ok((|| -> Result<_> {
-                            let position = usize::try_from(row.get::<_, i64>(4)?)
-                                .map_err(|_| unreadable("a position"))?;
-                            let targets = row.get_ref(3)?.as_blob().unwrap_or_default();
-                            Ok(Pinned {
-                                id: row.get(0)?,
-                                key: row.get(1)?,
-                                nominal_at: instant(row, 2)?,
-                                targets: unpack(targets, position, limit)?,
-                                position,
-                            })
-                        })())
-                    })
-                    .optional()?;
-                found.transpose()
+                let mut statement = tx.prepare_cached(
+                    "SELECT id, schedule, nominal_at, targets, position FROM occurrence
+                     WHERE targets IS NOT NULL ORDER BY recorded_at, id LIMIT ?1",
+                )?;
+                let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
+                let (mut found, mut rest) = (Vec::new(), limit);
+                while rest > 0
+                    && let Some(row) = rows.next()?
+                {
+                    let position = usize::try_from(row.get::<_, i64>(4)?)
+                        .map_err(|_| unreadable("a position"))?;
+                    let targets = row.get_ref(3)?.as_blob().unwrap_or_default();
+                    let targets = unpack(targets, position, rest)?;
+                    rest -= targets.len();
+                    found.push(Pinned {
+                        id: row.get(0)?,
+                        key: row.get(1)?,
+                        nominal_at: instant(row, 2)?,
+                        targets,
+                        position,
+                    });
+                }
+                Ok(found)
             })
             .await
     }

@@ -53,6 +53,19 @@ impl Snapshots for SqliteStore {
             .await
     }
 
+    async fn baseline_at(&self, widget: &WidgetName, list: ListKind) -> Result<Option<Timestamp>> {
+        let widget = widget.clone();
+        self.link
+            .read(move |tx| {
+                let baseline: Option<Option<i64>> = tx
+                    .prepare_cached("SELECT baseline_at FROM list WHERE widget = ?1 AND list = ?2")?
+                    .query_row(params![widget.as_str(), list.as_str()], |row| row.get(0))
+                    .optional()?;
+                Ok(baseline.flatten().map(Timestamp::from_micros))
+            })
+            .await
+    }
+
     async fn commit_poll(&self, poll: PollCommit) -> Result<()> {
         self.link
             .write(move |tx| {
