@@ -97,9 +97,18 @@ impl User {
 /// AND, or `{ all = true }`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "SelectorFields", into = "SelectorFields")]
-pub struct RoomSelector {
+pub struct RoomSelector(Arc<Conditions>);
+
+#[derive(Debug, Default, PartialEq)]
+struct Conditions {
     fields: SelectorFields,
     name: Option<NamePattern>,
+}
+
+impl Conditions {
+    fn of(fields: SelectorFields) -> Arc<Self> {
+        Arc::new(Self { fields, name: None })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -152,13 +161,13 @@ impl TryFrom<SelectorFields> for RoomSelector {
             ids.sort_unstable();
             ids.dedup();
         }
-        Ok(Self { fields, name })
+        Ok(Self(Arc::new(Conditions { fields, name })))
     }
 }
 
 impl From<RoomSelector> for SelectorFields {
     fn from(selector: RoomSelector) -> Self {
-        selector.fields
+        selector.0.fields.clone()
     }
 }
 
@@ -183,16 +192,13 @@ impl RoomSelector {
     /// Every room.
     #[must_use]
     pub fn all() -> Self {
-        Self { fields: SelectorFields { all: true, ..SelectorFields::default() }, name: None }
+        Self(Conditions::of(SelectorFields { all: true, ..SelectorFields::default() }))
     }
 
     /// Rooms of one kind.
     #[must_use]
     pub fn of_kind(kind: RoomKind) -> Self {
-        Self {
-            fields: SelectorFields { kind: Some(kind), ..SelectorFields::default() },
-            name: None,
-        }
+        Self(Conditions::of(SelectorFields { kind: Some(kind), ..SelectorFields::default() }))
     }
 
     /// These rooms and no others.
@@ -201,7 +207,7 @@ impl RoomSelector {
         let mut ids: Vec<RoomId> = ids.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        Self { fields: SelectorFields { ids: Some(ids), ..SelectorFields::default() }, name: None }
+        Self(Conditions::of(SelectorFields { ids: Some(ids), ..SelectorFields::default() }))
     }
 
     /// Rooms whose name matches a regular expression (anywhere in it, unless anchored).
@@ -220,17 +226,17 @@ impl RoomSelector {
     }
 
     fn chooses(&self, id: RoomId, name: &str, kind: RoomKind, is_public: bool) -> bool {
-        let fields = &self.fields;
+        let fields = &self.0.fields;
         fields.ids.as_ref().is_none_or(|ids| ids.binary_search(&id).is_ok())
             && fields.kind.is_none_or(|wanted| wanted == kind)
             && fields.public.is_none_or(|wanted| wanted == is_public)
-            && self.name.as_ref().is_none_or(|pattern| pattern.0.is_match(name))
+            && self.0.name.as_ref().is_none_or(|pattern| pattern.0.is_match(name))
     }
 
     /// The rooms by number, if numbers are the only condition: such a selection needs no snapshot.
     #[must_use]
     pub fn only_ids(&self) -> Option<&[RoomId]> {
-        let fields = &self.fields;
+        let fields = &self.0.fields;
         match &fields.ids {
             Some(ids)
                 if fields.name.is_none() && fields.kind.is_none() && fields.public.is_none() =>

@@ -9,6 +9,7 @@ mod zone;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imbabot_core::Timestamp;
@@ -38,6 +39,13 @@ pub struct Schedule {
     id: ScheduleId,
     rule: Rule,
     zone: Zone,
+    /// Most schedules have the same ones, and share them.
+    policies: Arc<Policies>,
+}
+
+/// All of a schedule but its name, its rule and its zone.
+#[derive(Debug, Clone, PartialEq)]
+struct Policies {
     misfire: Option<Misfire>,
     grace: Duration,
     catch_up_max: u32,
@@ -47,6 +55,19 @@ pub struct Schedule {
     dst: Dst,
     except: BTreeSet<civil::Date>,
 }
+
+static DEFAULT: LazyLock<Arc<Policies>> = LazyLock::new(|| {
+    Arc::new(Policies {
+        misfire: None,
+        grace: Schedule::GRACE,
+        catch_up_max: Schedule::CATCH_UP_MAX,
+        expires_after: Schedule::EXPIRES_AFTER,
+        overlap: Overlap::Skip,
+        jitter: Duration::ZERO,
+        dst: Dst::default(),
+        except: BTreeSet::new(),
+    })
+});
 
 /// What makes the instants of a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,19 +208,13 @@ impl Schedule {
     /// A schedule with this rule, in UTC, with the default policies.
     #[must_use]
     pub fn new(id: ScheduleId, rule: Rule) -> Self {
-        Self {
-            id,
-            rule,
-            zone: Zone::utc(),
-            misfire: None,
-            grace: Self::GRACE,
-            catch_up_max: Self::CATCH_UP_MAX,
-            expires_after: Self::EXPIRES_AFTER,
-            overlap: Overlap::Skip,
-            jitter: Duration::ZERO,
-            dst: Dst::default(),
-            except: BTreeSet::new(),
-        }
+        Self { id, rule, zone: Zone::utc(), policies: Arc::clone(&DEFAULT) }
+    }
+
+    /// The same schedule with other policies.
+    fn with(mut self, change: impl FnOnce(&mut Policies)) -> Self {
+        change(Arc::make_mut(&mut self.policies));
+        self
     }
 
     /// By a cron expression of 5 fields, or 6 with seconds first.
@@ -240,43 +255,43 @@ impl Schedule {
     /// What happens to missed instants.
     #[must_use]
     pub fn misfire(self, misfire: Misfire) -> Self {
-        Self { misfire: Some(misfire), ..self }
+        self.with(|policies| policies.misfire = Some(misfire))
     }
 
     /// Late by no more than this is on time. Default 60 s.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
-        Self { grace, ..self }
+        self.with(|policies| policies.grace = grace)
     }
 
     /// How many missed instants `CatchUp` fires at most. Default 10.
     #[must_use]
     pub fn catch_up_max(self, catch_up_max: u32) -> Self {
-        Self { catch_up_max, ..self }
+        self.with(|policies| policies.catch_up_max = catch_up_max)
     }
 
     /// How long after its instant an occurrence is still worth anything. Default one hour.
     #[must_use]
     pub fn expires_after(self, expires_after: Duration) -> Self {
-        Self { expires_after, ..self }
+        self.with(|policies| policies.expires_after = expires_after)
     }
 
     /// What happens where an earlier occurrence still waits.
     #[must_use]
     pub fn overlap(self, overlap: Overlap) -> Self {
-        Self { overlap, ..self }
+        self.with(|policies| policies.overlap = overlap)
     }
 
     /// Delays each occurrence by a part of this, always the same for the same occurrence.
     #[must_use]
     pub fn jitter(self, jitter: Duration) -> Self {
-        Self { jitter, ..self }
+        self.with(|policies| policies.jitter = jitter)
     }
 
     /// What happens on the odd days of the zone.
     #[must_use]
     pub fn dst(self, dst: Dst) -> Self {
-        Self { dst, ..self }
+        self.with(|policies| policies.dst = dst)
     }
 
     /// Nothing happens on these local dates (`2026-12-25`).
@@ -284,9 +299,10 @@ impl Schedule {
     /// # Errors
     /// A text is no date.
     pub fn except<'a>(
-        mut self,
+        self,
         dates: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, ScheduleError> {
+        let mut except = self.policies.except.clone();
         for text in dates {
             let date = text.trim().parse::<civil::Date>().ok().filter(|_| text.trim().len() == 10);
             let Some(date) = date else {
@@ -295,9 +311,9 @@ impl Schedule {
                     "{shown:?} is not a date; write it as 2026-12-25"
                 )));
             };
-            self.except.insert(date);
+            except.insert(date);
         }
-        Ok(self)
+        Ok(self.with(|policies| policies.except = except))
     }
 
     /// Checks what only the whole can tell: `jitter` is shorter than the shortest period.
@@ -305,13 +321,13 @@ impl Schedule {
     /// # Errors
     /// A sentence that says what does not fit.
     pub fn validate(&self) -> Result<(), ScheduleError> {
-        if !self.jitter.is_zero()
+        if !self.policies.jitter.is_zero()
             && let Some(period) = self.shortest_period()
-            && self.jitter >= period
+            && self.policies.jitter >= period
         {
             return Err(ScheduleError::Other(format!(
                 "`jitter` ({}) must be shorter than the shortest period of the schedule ({})",
-                format_duration(self.jitter),
+                format_duration(self.policies.jitter),
                 format_duration(period)
             )));
         }
@@ -339,7 +355,7 @@ impl Schedule {
     /// The misfire rule in force.
     #[must_use]
     pub fn misfire_rule(&self) -> Misfire {
-        self.misfire.unwrap_or_else(|| match self.shortest_period() {
+        self.policies.misfire.unwrap_or_else(|| match self.shortest_period() {
             Some(period) if period < Self::OFTEN => Misfire::Skip,
             _ => Misfire::FireOnce,
         })
@@ -348,38 +364,38 @@ impl Schedule {
     /// The grace in force.
     #[must_use]
     pub fn grace_period(&self) -> Duration {
-        self.grace
+        self.policies.grace
     }
 
     /// The bound of `CatchUp`.
     #[must_use]
     pub fn catch_up_bound(&self) -> u32 {
-        self.catch_up_max
+        self.policies.catch_up_max
     }
 
     /// How long an occurrence keeps, counted from its nominal instant.
     #[must_use]
     pub fn keeps(&self) -> Duration {
-        self.expires_after
+        self.policies.expires_after
     }
 
     /// What becomes of local times that a clock change skips or repeats.
     #[must_use]
     pub fn dst_rule(&self) -> Dst {
-        self.dst
+        self.policies.dst
     }
 
     /// The overlap rule in force.
     #[must_use]
     pub fn overlap_rule(&self) -> Overlap {
-        self.overlap
+        self.policies.overlap
     }
 
     /// How much later than its nominal instant an occurrence is due: a hash of its id modulo
     /// `jitter`, so the same on every instance and after every restart.
     #[must_use]
     pub fn delay_of(&self, occurrence: &str) -> Duration {
-        let bound = u64::try_from(self.jitter.as_micros()).unwrap_or(u64::MAX);
+        let bound = u64::try_from(self.policies.jitter.as_micros()).unwrap_or(u64::MAX);
         if bound == 0 {
             return Duration::ZERO;
         }
@@ -392,7 +408,7 @@ impl Schedule {
     /// The longest delay that `jitter` can bring.
     #[must_use]
     pub fn longest_delay(&self) -> Duration {
-        self.jitter
+        self.policies.jitter
     }
 
     /// All that decides about the instants, as a text. Where it changes, the schedule starts anew
@@ -404,12 +420,12 @@ impl Schedule {
             Rule::Every(period) => format!("every {}", format_duration(*period)),
             Rule::At(local) => format!("at {local}"),
         };
-        let except: Vec<String> = self.except.iter().map(ToString::to_string).collect();
+        let except: Vec<String> = self.policies.except.iter().map(ToString::to_string).collect();
         format!(
             "{rule} | {} | {:?} {:?} | {}",
             self.zone,
-            self.dst.gap,
-            self.dst.repeat,
+            self.policies.dst.gap,
+            self.policies.dst.repeat,
             except.join(" ")
         )
     }

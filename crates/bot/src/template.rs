@@ -32,10 +32,12 @@ const EVENT: &[&str] = &["event.kind", "event.change", "event.at"];
 /// `occurrence.id`, `occurrence.at`; in bots also `event.kind`, `event.change`, `event.at`.
 /// Anything else is an error when the template is loaded.
 #[derive(Clone)]
-pub struct Template {
-    source: Arc<str>,
-    environment: Arc<Environment<'static>>,
-    variables: Arc<[String]>,
+pub struct Template(Arc<Compiled>);
+
+struct Compiled {
+    source: Box<str>,
+    environment: Environment<'static>,
+    variables: Vec<String>,
 }
 
 /// Why a text is not a template.
@@ -96,11 +98,7 @@ impl Template {
                 });
             }
         }
-        let template = Self {
-            source: source.into(),
-            environment: Arc::new(environment),
-            variables: variables.into(),
-        };
+        let template = Self(Arc::new(Compiled { source: source.into(), environment, variables }));
         // Unknown filters and tests, wrong arguments: minijinja finds them only when it renders.
         template.fill(&Values::sample()).map_err(|error| explain(&error))?;
         Ok(template)
@@ -109,13 +107,13 @@ impl Template {
     /// The text as it was written.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
     /// Whether the text needs to know more of a room than its number.
     #[must_use]
     pub fn needs_room(&self) -> bool {
-        self.variables.iter().any(|v| v == "room.name" || v == "room.kind")
+        self.0.variables.iter().any(|v| v == "room.name" || v == "room.kind")
     }
 
     /// The text for one room.
@@ -135,7 +133,7 @@ impl Template {
     }
 
     fn fill(&self, values: &Values) -> std::result::Result<String, minijinja::Error> {
-        self.environment.get_template(NAME)?.render(Value::from(values.0.clone()))
+        self.0.environment.get_template(NAME)?.render(Value::from(values.0.clone()))
     }
 }
 
@@ -171,13 +169,13 @@ impl FromStr for Template {
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Template({:?})", self.source)
+        write!(f, "Template({:?})", self.0.source)
     }
 }
 
 impl PartialEq for Template {
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
+        self.0.source == other.0.source
     }
 }
 
@@ -190,7 +188,7 @@ impl<'de> Deserialize<'de> for Template {
 
 impl Serialize for Template {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.source)
+        serializer.serialize_str(&self.0.source)
     }
 }
 

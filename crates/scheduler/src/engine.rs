@@ -22,7 +22,7 @@ use crate::{deliverer, dispatcher, housekeeping, poller, timer};
 
 /// How often the store is asked whether another process changed it: a `send` beside the daemon is
 /// posted within a second, a pause obeyed within one.
-const WATCH: Duration = Duration::from_millis(250);
+const WATCH: Duration = Duration::from_millis(400);
 /// How often counts and pauses are read for the status.
 const COUNT: Duration = Duration::from_secs(5);
 /// A task that has not looked around for so long is stalled; each looks at least once a minute.

@@ -34,4 +34,4 @@ pub use settings::{
 pub use shared::Fatal;
 pub use status::{NotReady, Status};
 pub use supervisor::Task;
-pub use timer::{bot_schedule_key, trigger};
+pub use timer::{Agenda, bot_schedule_key, trigger};

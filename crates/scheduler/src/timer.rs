@@ -24,11 +24,11 @@ use crate::settings::Settings;
 use crate::shared::{Fatal, Reload, Shared};
 use crate::status::{NextOccurrence, NotReady};
 
-pub use agenda::bot_schedule_key;
+pub use agenda::{Agenda, bot_schedule_key};
 pub(crate) use agenda::{Purpose, definitions, purposes};
 pub use trigger::trigger;
 
-use agenda::{Agenda, Entry};
+use agenda::Entry;
 use expand::expand;
 use fire::{Fired, commit_of};
 use judge::judge;
@@ -177,7 +177,7 @@ async fn fire(
                     recorded += 1;
                     agenda.update(*place, |entry| {
                         entry.through = through;
-                        entry.last_fired = entry.last_fired.max(last);
+                        entry.last_fired = entry.last_fired.max(last.unwrap_or(Timestamp::MIN));
                         entry.awaits_snapshot = false;
                     });
                     agenda.get(*place).into_iter().for_each(|entry| show(shared, entry));

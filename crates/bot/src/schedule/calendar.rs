@@ -218,7 +218,7 @@ impl<'a> Instants<'a> {
             let (from, to) = (start + stretch.offset_before, start + stretch.offset);
             if fixed
                 && from < to
-                && self.schedule.dst.gap == Gap::Shift
+                && self.schedule.policies.dst.gap == Gap::Shift
                 && self.schedule.rule.next_civil(from).is_some_and(|civil| civil < to)
             {
                 return Some((start, Some(Moved::Shifted)));
@@ -235,7 +235,7 @@ impl<'a> Instants<'a> {
             let second_pass =
                 stretch.start.is_some_and(|start| civil < start + stretch.offset_before);
             let first_pass = stretch.end.is_some_and(|end| civil >= end + stretch.offset_after);
-            let repeat = self.schedule.dst.repeat;
+            let repeat = self.schedule.policies.dst.repeat;
             if fixed && second_pass && repeat == Repeat::First
                 || fixed && first_pass && repeat == Repeat::Second
             {
@@ -268,10 +268,10 @@ impl Iterator for Instants<'_> {
         let (at, moved) = found?;
         self.walk = walk;
         debug_assert!(at > self.after && at <= self.until);
-        let excepted = !self.schedule.except.is_empty()
+        let excepted = !self.schedule.policies.except.is_empty()
             && jiff::Timestamp::from_second(at.as_seconds())
                 .map(|t| self.schedule.zone.zone.to_datetime(t).date())
-                .is_ok_and(|date| self.schedule.except.contains(&date));
+                .is_ok_and(|date| self.schedule.policies.except.contains(&date));
         Some(Instant { at, excepted, moved })
     }
 }

@@ -2,7 +2,7 @@
 //! costs the same with one schedule as with a hundred thousand. Pure: no store, no clock; it fires
 //! nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use imbabot_bot::{BotName, Schedule};
@@ -77,14 +77,18 @@ pub(crate) fn purposes(settings: &Settings) -> impl Iterator<Item = Purpose> + '
 pub(crate) struct Entry {
     pub(super) purpose: Purpose,
     pub(super) through: Timestamp,
-    /// The last instant that fired. It lies ahead of the cursor where the clock went far back.
-    pub(super) last_fired: Option<Timestamp>,
+    /// The last instant that fired; the beginning of time if none has. It lies ahead of the cursor
+    /// where the clock went far back.
+    pub(super) last_fired: Timestamp,
     pub(super) paused: bool,
     /// It is due, and no snapshot says yet to which rooms.
     pub(super) awaits_snapshot: bool,
-    /// When it has to be looked at next.
-    due: Option<Timestamp>,
+    /// When it has to be looked at next; the end of time if never.
+    due: Timestamp,
 }
+
+/// An entry that is never due again.
+const NEVER: Timestamp = Timestamp::MAX;
 
 impl Entry {
     /// A schedule that has come so far.
@@ -92,10 +96,10 @@ impl Entry {
         Self {
             purpose,
             through,
-            last_fired: None,
+            last_fired: Timestamp::MIN,
             paused: false,
             awaits_snapshot: false,
-            due: None,
+            due: NEVER,
         }
     }
 
@@ -108,12 +112,12 @@ impl Entry {
     }
 
     pub(super) fn due(&self) -> Option<Timestamp> {
-        self.due
+        (self.due != NEVER).then_some(self.due)
     }
 
     fn follow(&mut self, cursor: &Cursor) {
         self.through = cursor.fired_through;
-        self.last_fired = cursor.last_fired;
+        self.last_fired = cursor.last_fired.unwrap_or(Timestamp::MIN);
         self.paused = cursor.paused;
     }
 
@@ -133,15 +137,16 @@ impl Entry {
     }
 
     /// When the next instant after the cursor is due.
-    fn next_due(&self) -> Option<Timestamp> {
+    fn next_due(&self) -> Timestamp {
         let next = self.schedule().instants(self.through, Timestamp::MAX).next();
-        next.map(|instant| self.due_at(instant.at))
+        next.map_or(NEVER, |instant| self.due_at(instant.at))
     }
 }
 
-/// The schedules in force, and the order in which they are due.
+/// The schedules in force, and the order in which they are due. An entry is named by its place, which
+/// stays the same as long as the agenda lives.
 #[derive(Default)]
-pub(crate) struct Agenda {
+pub struct Agenda {
     /// By key.
     entries: Vec<Entry>,
     /// When an entry is due, and its place.
@@ -155,9 +160,9 @@ impl Agenda {
         entries.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         entries.iter_mut().for_each(|entry| entry.due = entry.next_due());
         let farthest = entries.iter().map(|entry| entry.through).max();
-        let queue = (0..).zip(&entries).filter_map(|(place, entry)| Some((entry.due?, place)));
-        let queue = queue.collect();
-        Self { entries, queue, farthest }
+        let mut queue = Vec::with_capacity(entries.len());
+        queue.extend((0..).zip(&entries).filter_map(|(place, entry)| Some((entry.due()?, place))));
+        Self { entries, queue: queue.into_iter().collect(), farthest }
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -178,13 +183,15 @@ impl Agenda {
         self.farthest
     }
 
-    /// When the first entry is due.
-    pub(super) fn soonest(&self) -> Option<Timestamp> {
+    /// When the first entry is due; `None` if none will ever be.
+    #[must_use]
+    pub fn soonest(&self) -> Option<Timestamp> {
         self.queue.first().map(|(due, _)| *due)
     }
 
-    /// The places of what is due, the longest due first.
-    pub(super) fn due_until(&self, now: Timestamp) -> Vec<u32> {
+    /// The places of what is due up to `now`, the longest due first.
+    #[must_use]
+    pub fn due_until(&self, now: Timestamp) -> Vec<u32> {
         self.queue.range(..=(now, u32::MAX)).map(|(_, place)| *place).collect()
     }
 
@@ -198,6 +205,11 @@ impl Agenda {
         // Looked for among all of them, and only where there is one.
         self.farthest.filter(|farthest| *farthest > now)?;
         self.entries.iter().map(|entry| entry.through).filter(|through| *through > now).min()
+    }
+
+    /// An entry is dealt with up to this instant: its next one is looked for.
+    pub fn advance(&mut self, place: u32, through: Timestamp) {
+        self.update(place, |entry| entry.through = entry.through.max(through));
     }
 
     /// Changes an entry and finds out when it is due next.
@@ -215,11 +227,11 @@ impl Agenda {
     pub(super) fn put_off(&mut self, place: u32, until: Timestamp) {
         if let Some(entry) = usize::try_from(place).ok().and_then(|n| self.entries.get_mut(n)) {
             entry.awaits_snapshot = true;
-            self.requeue(place, Some(until));
+            self.requeue(place, until);
         }
     }
 
-    fn requeue(&mut self, place: u32, due: Option<Timestamp>) {
+    fn requeue(&mut self, place: u32, due: Timestamp) {
         let Some(entry) = usize::try_from(place).ok().and_then(|n| self.entries.get_mut(n)) else {
             return;
         };
@@ -227,9 +239,9 @@ impl Agenda {
         if before == due {
             return;
         }
-        self.queue.extend(due.map(|due| (due, place)));
-        if let Some(before) = before {
-            self.queue.remove(&(before, place));
+        self.queue.remove(&(before, place));
+        if due != NEVER {
+            self.queue.insert((due, place));
         }
     }
 
@@ -242,7 +254,7 @@ impl Agenda {
             // As after most looks: nothing is different.
             if entry.through != cursor.fired_through
                 || entry.paused != cursor.paused
-                || entry.last_fired != cursor.last_fired
+                || entry.last_fired != cursor.last_fired.unwrap_or(Timestamp::MIN)
             {
                 let place = u32::try_from(place).unwrap_or(u32::MAX);
                 self.update(place, |entry| entry.follow(cursor));
@@ -253,16 +265,20 @@ impl Agenda {
 
     /// The schedules of these settings, where the store says they stand. One that it has not adopted
     /// is left out.
-    pub(super) fn of(settings: &Settings, mut cursors: Vec<Cursor>) -> Self {
+    #[must_use]
+    pub fn of(settings: &Settings, mut cursors: Vec<Cursor>) -> Self {
+        // The store hands them out like this: then it costs nothing.
         cursors.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        let entries = purposes(settings).filter_map(|purpose| {
-            let place = cursors.binary_search_by(|c| c.key.as_str().cmp(purpose.key())).ok()?;
-            let cursor = cursors.get(place)?;
-            let mut entry = Entry::new(purpose, cursor.fired_through);
+        let purposes: Vec<Purpose> = purposes(settings).collect();
+        let by_key: HashMap<&str, &Purpose> = purposes.iter().map(|p| (p.key(), p)).collect();
+        let mut entries = Vec::with_capacity(cursors.len());
+        entries.extend(cursors.iter().filter_map(|cursor| {
+            let purpose = *by_key.get(cursor.key.as_str())?;
+            let mut entry = Entry::new(purpose.clone(), cursor.fired_through);
             entry.follow(cursor);
             Some(entry)
-        });
-        Self::new(entries.collect())
+        }));
+        Self::new(entries)
     }
 }
 

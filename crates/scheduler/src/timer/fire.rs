@@ -34,7 +34,7 @@ pub(super) async fn fire(
     entry: &Entry,
     now: Timestamp,
 ) -> imbabot_store::Result<Fired> {
-    let recorded = if entry.last_fired.is_some_and(|last| last > entry.through) {
+    let recorded = if entry.last_fired > entry.through {
         shared.store.recorded(entry.key(), entry.through, now).await?
     } else {
         BTreeSet::new()

@@ -1,0 +1,30 @@
+//! Prints the tables of `docs/performance.md`, one by its name. Every figure is a ratio against a
+//! yardstick that is measured in the same run, and nothing here is a test: a busy machine fails no
+//! build.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time as it is")]
+
+mod schedules;
+mod table;
+
+use std::process::ExitCode;
+
+const TABLES: &str =
+    "schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler";
+
+fn main() -> ExitCode {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let done = match given[..] {
+        ["schedules"] => schedules::run(),
+        ["schedules", part] => schedules::part(part),
+        _ => Err(anyhow::anyhow!("which table?\n{TABLES}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            table::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
