@@ -15,7 +15,8 @@ pub mod sqlite;
 
 pub use error::{Error, ErrorKind, Result};
 pub use explanations::{
-    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage, Told,
+    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, ScheduleStory, Stop,
+    Stoppage, Told,
 };
 pub use inbox::{
     EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,

@@ -154,5 +154,6 @@ pass_on! {
         fn note_breakers(changes: Vec<BreakerChange>) -> ();
         fn delivery_story(id: DeliveryId) -> Option<DeliveryStory>;
         fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
+        fn schedule_story(key: &str, until: Timestamp) -> ScheduleStory;
     }
 }
