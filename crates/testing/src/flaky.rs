@@ -149,6 +149,7 @@ pass_on! {
     Ledger {
         fn ledger(since: i64, limit: usize) -> Vec<LedgerLine>;
         fn strays(limit: usize) -> Vec<String>;
+        fn inspect(mark: InspectionMark, limit: usize) -> Inspected;
     }
     Explanations {
         fn note_breakers(changes: Vec<BreakerChange>) -> ();
