@@ -488,7 +488,10 @@ enabled = false
     let daemon = home.ready();
     let listed = home.json(&["schedules"]);
     for entry in listed.as_array().unwrap() {
-        assert_eq!(keys(entry), ["id", "enabled", "paused", "last", "next", "missed", "rooms"]);
+        assert_eq!(
+            keys(entry),
+            ["id", "enabled", "paused", "last", "next", "missed", "rooms", "why", "notes"]
+        );
     }
     let standup = &listed[0];
     assert_eq!(standup["rooms"], 1);
@@ -496,6 +499,8 @@ enabled = false
     assert_eq!((&standup["last"], &standup["missed"]), (&Value::Null, &json!(0)));
     assert!(standup["next"].as_str().unwrap().ends_with("-01-01T09:00:00+01:00"), "{standup}");
     assert_eq!((&listed[1]["enabled"], &listed[1]["next"]), (&json!(false), &Value::Null));
+    assert_eq!((&standup["why"], &standup["notes"]), (&json!([]), &json!([])));
+    assert_eq!(listed[1]["why"], json!(["disabled: `enabled = false`: nothing is due by it"]));
 
     let triggered = home.json(&["schedules", "trigger", "standup"]);
     let occurrence = triggered["occurrence"].as_str().unwrap();
@@ -503,7 +508,9 @@ enabled = false
     wait_until("the daemon posts it", || chat.texts(room) == ["Good morning, Team 1!"]);
 
     home.imbabot(&["schedules", "pause", "standup"]).expect(0);
-    assert_eq!(home.json(&["schedules"])[0]["paused"], true);
+    let paused = home.json(&["schedules"])[0].clone();
+    assert_eq!(paused["paused"], true);
+    assert!(paused["why"][0].as_str().unwrap().starts_with("paused: "), "{paused}");
     home.imbabot(&["schedules", "resume", "standup"]).expect(0);
     assert_eq!(home.json(&["schedules"])[0]["paused"], false);
     for verb in ["pause", "resume", "trigger"] {
@@ -513,6 +520,7 @@ enabled = false
     assert_holds(&home.check(&chat).quiescent());
     let told = home.imbabot(&["schedules"]).expect(0).stdout;
     assert!(told.starts_with("SCHEDULE"), "{told}");
+    assert!(told.contains("\n    not_running: "), "{told}");
 }
 
 // Deliveries

@@ -13,6 +13,9 @@ use crate::exit::Failure;
 /// The longest foreign text in a cell of a table.
 const CELL: usize = 80;
 
+/// Prose is not wider than this.
+const WIDTH: usize = 100;
+
 /// How a verb talks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -62,6 +65,23 @@ pub(crate) fn error_line(text: &str) {
 /// Foreign text for a terminal.
 pub(crate) fn foreign(text: &str) -> String {
     escape_foreign(text, CELL)
+}
+
+/// A paragraph beneath a line: indented, and broken between words so that it fits most terminals.
+pub(crate) fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = vec![indent.to_owned()];
+    for word in text.split(' ') {
+        let wide = lines.last().map_or(0, |line| line.chars().count() + 1 + word.chars().count());
+        match lines.last_mut() {
+            Some(line) if line.len() == indent.len() => line.push_str(word),
+            Some(line) if wide <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{indent}  {word}")),
+        }
+    }
+    lines.join("\n")
 }
 
 /// A table without lines, as wide as the terminal allows.

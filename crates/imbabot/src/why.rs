@@ -5,6 +5,7 @@
 mod delivery;
 mod occurrence;
 mod reason;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 pub(crate) use delivery::delivery;
 pub(crate) use occurrence::{Calendar, occurrence};
 pub(crate) use reason::Reason;
+pub(crate) use schedule::{Rooms, Standing, schedule};
 
 /// A step on the way to a message, or to its absence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -304,6 +304,11 @@ impl Engine {
     pub async fn prune(&self) {
         housekeeping::prune(&self.shared).await;
     }
+
+    /// Holds the records of the store against each other, as housekeeping does at night.
+    pub async fn verify(&self) {
+        housekeeping::verify(&self.shared).await;
+    }
 }
 
 /// Bots that panicked before they were told anything: they are counted and said, others go on.

@@ -12,6 +12,7 @@ mod housekeeping;
 pub mod limits;
 mod lookup;
 pub mod metrics;
+pub mod outlook;
 pub mod plan;
 mod poller;
 pub mod settings;
@@ -27,6 +28,7 @@ pub use executor::{
     Blame, BotExecutor, Handler, HandlerEnd, Inline, OwnThreads, Place, Started, Verdict, contained,
 };
 pub use limits::Rate;
+pub use outlook::{Outlook, Upcoming};
 pub use plan::{Ask, Planned, plan};
 pub use settings::{
     Announcement, BotSettings, DeliverySettings, PollSettings, Settings, WidgetSettings,

@@ -4,15 +4,16 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use imbabot_bot::schedule::{Instants, Moved};
+use imbabot_bot::schedule::Instants;
 use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{RoomId, Timestamp};
-use imbabot_store::{NewDelivery, Store, Target};
+use imbabot_store::{Cursor, NewDelivery, Store, Target};
 
 use crate::announce::{RoomsByPlace, deliveries, reach, rooms_of};
+use crate::outlook::Outlook;
 use crate::settings::Settings;
 use crate::timer::{Purpose, purposes};
 
@@ -22,6 +23,9 @@ const MEET: Duration = Duration::from_secs(60);
 /// What to plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
+    /// What the clock shows. Of what is due before it only that is planned which waits for its
+    /// jitter, unless `from` lies before it.
+    pub now: Timestamp,
     /// From this instant on.
     pub from: Timestamp,
     /// Up to and with this one.
@@ -77,19 +81,31 @@ pub async fn plan(
     settings: &Settings,
     ask: &Ask,
 ) -> imbabot_store::Result<Vec<Planned>> {
-    let paused: Vec<String> =
-        store.cursors().await?.into_iter().filter(|c| c.paused).map(|c| c.key).collect();
+    let cursors = store.cursors().await?;
+    let cursors: HashMap<&str, &Cursor> =
+        cursors.iter().map(|cursor| (cursor.key.as_str(), cursor)).collect();
+    let cursor = |key: &str| cursors.get(key).copied();
     let all: Vec<Purpose> = purposes(settings)
         .filter(|purpose| ask.only.as_ref().is_none_or(|only| only == purpose.key()))
         .collect();
-    // From the instant itself on, and the calendar begins after the one that it is given.
-    let after = Timestamp::from_micros(ask.from.as_micros().saturating_sub(1));
-    let mut calendars: Vec<Instants<'_>> =
-        all.iter().map(|p| p.schedule().instants(after, ask.until)).collect();
+    let mut outlooks = Vec::with_capacity(all.len());
+    for purpose in &all {
+        let (key, schedule) = (purpose.key(), purpose.schedule());
+        outlooks.push(Outlook::of(store, key, schedule, cursor(key), ask.now).await?);
+    }
+    let mut calendars: Vec<Instants<'_>> = all
+        .iter()
+        .zip(&outlooks)
+        .map(|(p, outlook)| p.schedule().instants(outlook.begins(ask.from), ask.until))
+        .collect();
     let mut heads = BinaryHeap::new();
     let mut moves = BTreeMap::new();
     let mut next = |place: usize, heads: &mut BinaryHeap<_>, moves: &mut BTreeMap<_, _>| {
-        if let Some(instant) = calendars.get_mut(place).and_then(Iterator::next) {
+        let (Some(calendar), Some(outlook)) = (calendars.get_mut(place), outlooks.get(place))
+        else {
+            return;
+        };
+        if let Some(instant) = calendar.find(|instant| !outlook.leaves_out(instant.at, ask.from)) {
             heads.push(Reverse((instant.at, place)));
             moves.insert((instant.at, place), (instant.moved, instant.excepted));
         }
@@ -97,13 +113,14 @@ pub async fn plan(
     (0..all.len()).for_each(|place| next(place, &mut heads, &mut moves));
     let mut reached = BTreeMap::new();
     let mut found = Vec::new();
+    let mut begun = BTreeSet::new();
     while let Some(Reverse((at, place))) = heads.pop() {
         if found.len() >= ask.count {
             break;
         }
         next(place, &mut heads, &mut moves);
         let (moved, excepted) = moves.remove(&(at, place)).unwrap_or_default();
-        let Some(purpose) = all.get(place) else { continue };
+        let Some((purpose, outlook)) = all.get(place).zip(outlooks.get(place)) else { continue };
         let (key, schedule) = (purpose.key(), purpose.schedule());
         let mut planned = Planned {
             occurrence: format!("{key}@{}", at.compact()),
@@ -115,18 +132,21 @@ pub async fn plan(
             notes: Vec::new(),
             warnings: Vec::new(),
         };
-        planned.notes.extend(moved.map(|moved| note(moved).to_owned()));
         if excepted {
             planned.notes.push("left out: the date stands in `except`".into());
         } else {
-            let delay = schedule.delay_of(&planned.occurrence);
-            if !delay.is_zero() {
-                let delay = imbabot_bot::units::format_duration(delay);
-                planned.notes.push(format!("fires {delay} later, by its jitter"));
+            planned.notes = outlook.notes(at, moved);
+            if begun.insert(place)
+                && let Some(ahead) = outlook.dealt_with_ahead()
+            {
+                let ahead = schedule.zone().show(ahead);
+                planned
+                    .notes
+                    .push(format!("the clock was set back: up to {ahead} all is dealt with"));
             }
             fill(store, settings, purpose, &mut reached, &mut planned).await?;
         }
-        if paused.iter().any(|paused| paused == key) {
+        if cursor(key).is_some_and(|cursor| cursor.paused) {
             planned
                 .warnings
                 .push("the schedule is paused now: it is skipped unless resumed".into());
@@ -136,21 +156,6 @@ pub async fn plan(
     meetings(&mut found);
     rates(settings, &all, &mut found);
     Ok(found)
-}
-
-fn note(moved: Moved) -> &'static str {
-    match moved {
-        Moved::Shifted => {
-            "moved by a clock change: its local time does not exist on that day, so it comes right after the gap"
-        }
-        Moved::FirstPass => {
-            "a clock change lets its local time come twice on that day: this is the first pass"
-        }
-        Moved::SecondPass => {
-            "a clock change lets its local time come twice on that day: this is the second pass"
-        }
-        _ => "a clock change bears on it",
-    }
 }
 
 /// `reached` has the rooms of the schedules that were asked about before: they are the same for each

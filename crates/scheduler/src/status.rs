@@ -122,6 +122,28 @@ pub struct Status {
     pub paused: Vec<String>,
     /// Bots that are told nothing before a restart or a reload, and since when.
     pub set_aside: BTreeMap<BotName, Timestamp>,
+    /// The jobs of the housekeeping: `prune`, `verify`, `integrity`.
+    pub housekeeping: BTreeMap<&'static str, JobStatus>,
+}
+
+/// A job of the housekeeping as it stands. The times are those of this run of the program: what an
+/// earlier one did is in its log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct JobStatus {
+    /// It runs now.
+    pub running: bool,
+    /// When it last ended.
+    pub last: Option<Timestamp>,
+    /// How long that took, in seconds.
+    pub took_seconds: Option<f64>,
+    /// How many records it dealt with: pruned, or looked at.
+    pub records: u64,
+    /// How much was wrong: contradictions, or one for a damaged store or a job that could not be done.
+    pub problems: u64,
+    /// What was wrong, a sentence each, the first few.
+    pub found: Vec<String>,
+    /// When it comes next.
+    pub next: Option<Timestamp>,
 }
 
 /// When a schedule comes next.
@@ -142,6 +164,7 @@ struct Board {
     next: Vec<NextOccurrence>,
     paused: Vec<String>,
     set_aside: BTreeMap<BotName, Timestamp>,
+    housekeeping: BTreeMap<&'static str, JobStatus>,
     reasons: BTreeMap<NotReady, BTreeMap<String, ()>>,
 }
 
@@ -250,6 +273,11 @@ impl StatusBoard {
         }
     }
 
+    /// Changes what is known of a job of the housekeeping.
+    pub fn job<T>(&self, job: &'static str, change: impl FnOnce(&mut JobStatus) -> T) -> T {
+        change(self.lock().housekeeping.entry(job).or_default())
+    }
+
     /// The reasons for not being ready, in the order of the contract.
     #[must_use]
     pub fn reasons(&self) -> Vec<NotReady> {
@@ -273,6 +301,7 @@ impl StatusBoard {
             next: board.next.clone(),
             paused: board.paused.clone(),
             set_aside: board.set_aside.clone(),
+            housekeeping: board.housekeeping.clone(),
         }
     }
 }

@@ -193,6 +193,7 @@ macro_rules! store_conformance {
             why_a_row_was_born_dead_is_kept
             the_server_s_words_are_not_kept_where_no_texts_are
             the_story_of_an_occurrence_has_its_deliveries_and_what_was_left_out
+            the_story_of_a_schedule_has_its_latest_instant_and_its_pause
         }
         $crate::conformance_cases! { $backend, ledger:
             lines_ascend_and_are_never_rewritten

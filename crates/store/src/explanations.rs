@@ -118,6 +118,16 @@ pub struct OccurrenceStory {
     pub downtimes: Vec<Downtime>,
 }
 
+/// What the records tell of where a schedule stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScheduleStory {
+    /// The latest instant that was dealt with, whatever became of it. What an operator triggered
+    /// is beside the calendar.
+    pub last: Option<Timestamp>,
+    /// Since when an operator has paused it.
+    pub paused_since: Option<Timestamp>,
+}
+
 /// Recording and reading what explains.
 #[async_trait]
 pub trait Explanations {
@@ -135,4 +145,7 @@ pub trait Explanations {
         key: &str,
         nominal_at: Timestamp,
     ) -> Result<OccurrenceStory>;
+
+    /// What the records tell of a schedule, of instants up to `until`.
+    async fn schedule_story(&self, key: &str, until: Timestamp) -> Result<ScheduleStory>;
 }

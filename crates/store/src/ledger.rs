@@ -43,6 +43,26 @@ pub enum Line {
     Operator(OperatorRecord),
 }
 
+/// Where an inspection stands; it begins with the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InspectionMark {
+    /// Which kind of record it is at. For the backend only.
+    pub walk: usize,
+    /// The last of that kind that was looked at. For the backend only.
+    pub after: Option<String>,
+}
+
+/// What one batch of an inspection found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inspected {
+    /// How many records were looked at.
+    pub looked_at: u64,
+    /// A sentence for each contradiction, at most a few of a kind.
+    pub found: Vec<String>,
+    /// Where to go on; none at the end.
+    pub next: Option<InspectionMark>,
+}
+
 /// Reading the ledger.
 #[async_trait]
 pub trait Ledger {
@@ -52,4 +72,10 @@ pub trait Ledger {
     /// Deliveries, attempts and occurrences that stand otherwise than their last line says, or that
     /// have none: a sentence each, at most `limit`. There should be none.
     async fn strays(&self, limit: usize) -> Result<Vec<String>>;
+
+    /// Holds the next `limit` records against each other and against the ledger: their states and
+    /// attempts, the arrows between their states, what accounts for each instant, the counts that are
+    /// kept. Each batch is judged as it stands at one instant, whatever goes on meanwhile, and
+    /// nothing is kept in memory between two.
+    async fn inspect(&self, mark: InspectionMark, limit: usize) -> Result<Inspected>;
 }

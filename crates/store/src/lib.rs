@@ -15,13 +15,14 @@ pub mod sqlite;
 
 pub use error::{Error, ErrorKind, Result};
 pub use explanations::{
-    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage, Told,
+    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, ScheduleStory, Stop,
+    Stoppage, Told,
 };
 pub use inbox::{
     EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,
     NewEvent, SendLimits,
 };
-pub use ledger::{Ledger, LedgerLine, Line};
+pub use ledger::{Inspected, InspectionMark, Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 pub use operations::{
     CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,

@@ -4,6 +4,7 @@
 
 mod explanations;
 mod inbox;
+mod inspection;
 mod journal;
 mod lane;
 mod ledger;

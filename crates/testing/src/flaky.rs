@@ -150,10 +150,12 @@ pass_on! {
     Ledger {
         fn ledger(since: i64, limit: usize) -> Vec<LedgerLine>;
         fn strays(limit: usize) -> Vec<String>;
+        fn inspect(mark: InspectionMark, limit: usize) -> Inspected;
     }
     Explanations {
         fn note_breakers(changes: Vec<BreakerChange>) -> ();
         fn delivery_story(id: DeliveryId) -> Option<DeliveryStory>;
         fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
+        fn schedule_story(key: &str, until: Timestamp) -> ScheduleStory;
     }
 }

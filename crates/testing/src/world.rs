@@ -11,7 +11,7 @@ use imbabot_bot::ForeignMarkup;
 use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp, Transport};
 use imbabot_scheduler::{Clock, Engine, Inline, Parts, Settings, WidgetSettings};
 use imbabot_simulator::{Options, Simulator};
-use imbabot_store::{Bodies, LedgerLine, SqliteStore, Store};
+use imbabot_store::{Bodies, InspectionMark, LedgerLine, SqliteStore, Store};
 
 use crate::checker::{Change, Check, Violation};
 use crate::clock::VirtualClock;
@@ -239,6 +239,21 @@ impl World {
         if self.running.is_some() { check.metrics(self.metrics()).run() } else { check.run() }
     }
 
+    /// What the store's own inspection says of its records.
+    ///
+    /// # Panics
+    /// The store refuses.
+    #[must_use]
+    pub fn inspect(&self) -> Vec<String> {
+        let (mut mark, mut found) = (Some(InspectionMark::default()), Vec::new());
+        while let Some(at) = mark.take() {
+            let batch = must(block_on(self.store.inspect(at, 100)));
+            found.extend(batch.found);
+            mark = batch.next;
+        }
+        found
+    }
+
     /// Fails the test, with every violation, unless all invariants hold.
     ///
     /// # Panics
@@ -248,6 +263,10 @@ impl World {
         if !violations.is_empty() {
             let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
             fail(&list.join("\n"));
+        }
+        let contradictions = self.inspect();
+        if !contradictions.is_empty() {
+            fail(&contradictions.join("\n"));
         }
     }
 }

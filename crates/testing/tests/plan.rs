@@ -13,7 +13,7 @@ use imbabot_bot::prelude::*;
 use imbabot_bot::schedule::{Dst, Gap, Overlap, Repeat};
 use imbabot_bot::{RoomSelector, Schedule, Template};
 use imbabot_core::Timestamp;
-use imbabot_scheduler::{Announcement, Ask, Clock, Planned, plan};
+use imbabot_scheduler::{Announcement, Ask, Clock, Outlook, Planned, plan};
 use imbabot_store::Line;
 use imbabot_testing::Harness;
 use seeded::Random;
@@ -65,7 +65,7 @@ fn announcement(random: &mut Random, id: &str) -> Announcement {
 }
 
 fn ask(from: Timestamp, until: Timestamp) -> Ask {
-    Ask { from, until, count: usize::MAX, only: None }
+    Ask { now: from, from, until, count: usize::MAX, only: None }
 }
 
 fn planned(chat: &mut Harness, ask: &Ask) -> Vec<Planned> {
@@ -177,6 +177,7 @@ fn a_plan_warns_where_announcements_meet_and_where_they_cannot_all_be_posted() {
     let found = planned(
         &mut chat,
         &Ask {
+            now: "2026-03-02T08:00:00Z".parse().unwrap(),
             from: "2026-03-02T08:00:00Z".parse().unwrap(),
             until: "2026-03-03T08:00:00Z".parse().unwrap(),
             count: 10,
@@ -199,4 +200,80 @@ fn a_plan_warns_where_announcements_meet_and_where_they_cannot_all_be_posted() {
         warnings[2],
         ["1 of its 3 messages cannot be posted before they expire: the rate is 1/s"]
     );
+}
+
+/// The next instant of each schedule, as `schedules` shows it.
+fn next_of(chat: &mut Harness) -> BTreeMap<String, Timestamp> {
+    let settings = chat.world().engine().unwrap().settings();
+    let (store, now) = (chat.world().store(), chat.world().clock.now());
+    let cursors = block_on(store.cursors()).unwrap();
+    let all = settings.announcements.iter().filter_map(|announcement| {
+        let schedule = &announcement.schedule;
+        let key = schedule.id().as_str();
+        let cursor = cursors.iter().find(|cursor| cursor.key == key);
+        let outlook = block_on(Outlook::of(&*store, key, schedule, cursor, now)).unwrap();
+        Some((key.to_owned(), outlook.next()?.at))
+    });
+    all.collect()
+}
+
+#[test]
+fn what_a_schedule_says_of_its_next_instant_is_what_is_planned_and_what_happens() {
+    let (mut behind, mut delayed) = (0, 0);
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        let mut chat = Harness::new().at("2026-03-22T11:00:30Z");
+        for n in 0..4 {
+            let schedule = schedule(&mut random, &format!("s{n}"));
+            let rooms = RoomSelector::named("^Team").unwrap();
+            let text = Template::announcement("x").unwrap();
+            chat = chat.announcement(Announcement::new(schedule, rooms, text));
+        }
+        chat.open_room("Team Blue");
+        chat.poll();
+        chat.advance(days(random.below(6)) + minutes(random.below(1_440)));
+        // Right after an instant, so that some wait for their jitter.
+        if let Some(next) = next_of(&mut chat).into_values().min() {
+            let now = chat.world().clock.now();
+            chat.advance(next.since(now) + seconds(1));
+        }
+        let paused = random.below(3) == 0;
+        let now = chat.world().clock.now();
+        if paused {
+            block_on(chat.world().store().pause_schedule(now, "s1", true)).unwrap();
+        }
+        // Back by hours, by days, or not at all.
+        let back = random.pick(&[0, 0, 5, 23, 30, 70]);
+        chat.world().clock.set_wall(now - hours(back));
+        chat.world().engine().unwrap().wake();
+        chat.advance(seconds(2));
+        let now = chat.world().clock.now();
+        let said = next_of(&mut chat);
+        let mut planned: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for one in self::planned(&mut chat, &ask(now, now + days(60))) {
+            if !one.notes.iter().any(|note| note.contains("except")) {
+                planned.entry(one.schedule).or_insert(one.at);
+            }
+        }
+        let near: BTreeMap<_, _> =
+            said.clone().into_iter().filter(|(_, at)| *at <= now + days(60)).collect();
+        assert_eq!(planned, near, "seed {seed}, at {now}");
+        behind += said.values().filter(|at| at.since(now) > days(1)).count();
+        delayed += said.values().filter(|at| **at <= now).count();
+        let before = chat.world().ledger().last().map_or(0, |line| line.seq);
+        chat.advance(days(9));
+        let mut happened: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for line in chat.world().ledger().into_iter().filter(|line| line.seq > before) {
+            if let Line::Occurrence(record) = line.line
+                && record.reason.as_deref() != Some("except")
+            {
+                happened.entry(record.schedule).or_insert(record.nominal_at);
+            }
+        }
+        let soon = now + days(8);
+        let said: BTreeMap<_, _> = said.into_iter().filter(|(_, at)| *at <= soon).collect();
+        happened.retain(|_, at| *at <= soon);
+        assert_eq!(said, happened, "seed {seed}, at {now}, back by {back} h, paused: {paused}");
+    }
+    assert!(behind > 0 && delayed > 0, "{behind} after a clock that went back, {delayed} delayed");
 }

@@ -26,8 +26,10 @@ pub(crate) async fn plan(command: &Command, options: Plan) -> Result {
         SqliteStore::in_memory(setup::bodies(&loaded.config))?
     };
     let usual = if options.until.is_some() { usize::MAX } else { COUNT };
+    let now = clock().now();
     let ask = Ask {
-        from: options.from.unwrap_or_else(|| clock().now()),
+        now,
+        from: options.from.unwrap_or(now),
         until: options.until.unwrap_or(Timestamp::MAX),
         count: options.count.unwrap_or(usual),
         only: options.schedule,

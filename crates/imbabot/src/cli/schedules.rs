@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use imbabot_bot::Schedule;
 use imbabot_core::Timestamp;
-use imbabot_scheduler::{Settings, bot_schedule_key, reach, trigger};
-use imbabot_store::{Cursor, Schedules, SqliteStore};
+use imbabot_scheduler::{Outlook, Settings, Upcoming, bot_schedule_key, reach, trigger};
+use imbabot_store::{Cursor, ScheduleStory, Schedules, SqliteStore, Store};
 use serde_json::{Value, json};
 
 use super::args::SchedulesVerb;
 use super::{Command, Result, clock, visit};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::why::{self, Rooms, Standing};
 
 pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) -> Result {
     let loaded = command.loaded()?;
@@ -19,8 +21,14 @@ pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) ->
     let (id, paused) = match verb {
         None => {
             // Before the first run there is no store, and the calendar is known all the same.
-            let store = loaded.config.store.path.exists().then(|| visit(&loaded.config));
-            return list(command, &settings, store.transpose()?.as_ref(), now).await;
+            let path = &loaded.config.store.path;
+            let running = SqliteStore::holder(path).is_some();
+            let store = path.exists().then(|| visit(&loaded.config)).transpose()?;
+            let store = store.as_ref().map(|store| store as &dyn Store);
+            let entries = entries(&settings, store, running, now).await?;
+            let rows = entries.iter().map(|entry| entry.value.clone()).collect();
+            command.output.data(&Value::Array(rows), || table(&entries));
+            return Ok(Exit::Ok);
         }
         Some(SchedulesVerb::Trigger { id }) => {
             let store = visit(&loaded.config)?;
@@ -66,81 +74,151 @@ pub(super) fn known(settings: &Settings, id: &str) -> Result<()> {
     }
 }
 
-async fn list(
-    command: &Command,
+/// Lists them: the rules in force as the configuration has them, and what the store knows of each.
+async fn entries(
     settings: &Settings,
-    store: Option<&SqliteStore>,
+    store: Option<&dyn Store>,
+    running: bool,
     now: Timestamp,
-) -> Result {
+) -> Result<Vec<Entry>> {
     let cursors: BTreeMap<String, Cursor> = match store {
         Some(store) => store.cursors().await?.into_iter().map(|c| (c.key.clone(), c)).collect(),
         None => BTreeMap::new(),
     };
-    let mut rows = Vec::new();
+    let look = Look { store, cursors, running, now };
+    let mut entries = Vec::new();
     for announcement in &settings.announcements {
         let schedule = &announcement.schedule;
         let rooms = match store {
             Some(store) => reach(store, settings, announcement).await?.map(|rooms| rooms.len()),
             None => None,
         };
-        rows.push(row(
-            schedule.id().as_str(),
-            announcement.enabled,
-            schedule,
-            &cursors,
-            rooms,
-            now,
-        ));
+        let rooms = rooms.map_or(Rooms::Unknown, Rooms::Known);
+        let key = schedule.id().as_str();
+        entries.push(look.at(key, announcement.enabled, schedule, rooms).await?);
     }
     for bot in &settings.bots {
         for schedule in bot.bot.schedules() {
             let key = bot_schedule_key(&bot.name, &schedule);
-            rows.push(row(&key, true, &schedule, &cursors, None, now));
+            entries.push(look.at(&key, true, &schedule, Rooms::NotAsked).await?);
         }
     }
-    command.output.data(&Value::Array(rows.clone()), || {
-        let text = |value: &Value| match value {
+    Ok(entries)
+}
+
+/// Where the schedules are looked up.
+struct Look<'a> {
+    store: Option<&'a dyn Store>,
+    cursors: BTreeMap<String, Cursor>,
+    running: bool,
+    now: Timestamp,
+}
+
+/// A schedule as it is told.
+struct Entry {
+    value: Value,
+    last: Option<String>,
+    next: Option<String>,
+}
+
+impl Look<'_> {
+    async fn at(
+        &self,
+        key: &str,
+        enabled: bool,
+        schedule: &Schedule,
+        rooms: Rooms,
+    ) -> Result<Entry> {
+        let cursor = self.cursors.get(key);
+        let paused = cursor.is_some_and(|cursor| cursor.paused);
+        let mut story = ScheduleStory::default();
+        let mut last = None;
+        let mut outlook = None;
+        if let Some((store, cursor)) = self.store.zip(cursor) {
+            outlook = Some(Outlook::of(store, key, schedule, Some(cursor), self.now).await?);
+            story = store.schedule_story(key, self.now).await?;
+            if let Some(at) = story.last {
+                let id = format!("{key}@{}", at.compact());
+                last = Some(store.occurrence_story(&id, key, at).await?);
+            }
+        }
+        let next = match &outlook {
+            _ if !enabled => None,
+            Some(outlook) => outlook.next(),
+            None => schedule.next_after(self.now).map(|at| Upcoming { at, notes: Vec::new() }),
+        };
+        let standing = Standing {
+            key,
+            schedule,
+            enabled,
+            paused,
+            outlook: outlook.as_ref(),
+            story,
+            last: last.as_ref(),
+            rooms,
+            running: self.running,
+            now: self.now,
+        };
+        let why: Vec<String> = why::schedule(&standing)
+            .into_iter()
+            .map(|decision| format!("{}: {}", decision.reason.as_str(), decision.text))
+            .collect();
+        let zone = schedule.zone();
+        let fired = cursor.and_then(|cursor| cursor.last_fired);
+        let rooms = if let Rooms::Known(count) = rooms { Some(count) } else { None };
+        let value = json!({
+            "id": key,
+            "enabled": enabled,
+            "paused": paused,
+            "last": fired.map(|at| zone.rfc3339(at)),
+            "next": next.as_ref().map(|next| zone.rfc3339(next.at)),
+            "missed": cursor.map_or(0, |cursor| cursor.missed),
+            "rooms": rooms,
+            "why": why,
+            "notes": next.as_ref().map_or(&[][..], |next| &next.notes),
+        });
+        let shown = |at: Timestamp| zone.show(at);
+        Ok(Entry { value, last: fired.map(shown), next: next.map(|next| shown(next.at)) })
+    }
+}
+
+/// A line each, and beneath it what there is to say, no wider than most terminals.
+fn table(entries: &[Entry]) -> String {
+    let rows = entries.iter().map(|entry| {
+        let value = &entry.value;
+        let text = |name: &str| match &value[name] {
             Value::Null => "-".to_owned(),
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let rows = rows.iter().map(|row| {
-            let state = match (&row["enabled"], &row["paused"]) {
-                (Value::Bool(false), _) => "disabled",
-                (_, Value::Bool(true)) => "paused",
-                _ => "running",
-            };
-            vec![
-                text(&row["id"]),
-                state.to_owned(),
-                text(&row["last"]),
-                text(&row["next"]),
-                text(&row["missed"]),
-                text(&row["rooms"]),
-            ]
-        });
-        output::table(&["SCHEDULE", "STATE", "LAST", "NEXT", "MISSED", "ROOMS"], rows)
+        let state = match (&value["enabled"], &value["paused"]) {
+            (Value::Bool(false), _) => "disabled",
+            (_, Value::Bool(true)) => "paused",
+            _ => "active",
+        };
+        let shown = |at: &Option<String>| at.clone().unwrap_or_else(|| "-".into());
+        vec![
+            text("id"),
+            state.to_owned(),
+            shown(&entry.last),
+            shown(&entry.next),
+            text("missed"),
+            text("rooms"),
+        ]
     });
-    Ok(Exit::Ok)
+    let table = output::table(&["SCHEDULE", "STATE", "LAST", "NEXT", "MISSED", "ROOMS"], rows);
+    let mut lines = table.lines().map(str::to_owned);
+    let mut all: Vec<String> = lines.next().into_iter().collect();
+    for (line, entry) in lines.by_ref().zip(entries) {
+        all.push(line);
+        let notes = entry.value["notes"].as_array().into_iter().flatten();
+        let notes = notes.filter_map(Value::as_str).map(|note| format!("note: {note}"));
+        let why = entry.value["why"].as_array().into_iter().flatten();
+        let why = why.filter_map(Value::as_str).map(str::to_owned);
+        all.extend(why.chain(notes).map(|text| output::wrapped(&text, "    ")));
+    }
+    all.join("\n")
 }
 
-fn row(
-    id: &str,
-    enabled: bool,
-    schedule: &imbabot_bot::Schedule,
-    cursors: &BTreeMap<String, Cursor>,
-    rooms: Option<usize>,
-    now: Timestamp,
-) -> Value {
-    let cursor = cursors.get(id);
-    let next = enabled.then(|| schedule.next_after(now)).flatten();
-    json!({
-        "id": id,
-        "enabled": enabled,
-        "paused": cursor.is_some_and(|cursor| cursor.paused),
-        "last": cursor.and_then(|c| c.last_fired).map(|at| schedule.zone().rfc3339(at)),
-        "next": next.map(|at| schedule.zone().rfc3339(at)),
-        "missed": cursor.map_or(0, |cursor| cursor.missed),
-        "rooms": rooms,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,14 @@ reasons! {
     NO_INSTANT = "no_instant",
     /// The schedule was not there yet, or the records are older than the retention.
     NO_RECORD = "no_record",
+    /// The schedule is switched off.
+    DISABLED = "disabled",
+    /// The schedule is paused, or was.
+    PAUSED = "paused",
+    /// No room was chosen, or all that were are gone.
+    NO_ROOMS = "no_rooms",
+    /// The clock was set back over instants that are dealt with.
+    CLOCK_SUSPECT = "clock_suspect",
     /// No daemon runs.
     NOT_RUNNING = "not_running",
     /// A bot was told something.

@@ -8,8 +8,8 @@ use super::Backend;
 use super::support::*;
 use crate::{
     AttemptRecord, BreakerChange, Class, DeadReason, Hold, Line, NewDelivery, NewOccurrence,
-    NewRange, Next, OccurrenceCommit, OccurrenceOutcome, PauseScope, Resolution, Settled, Stop,
-    Target,
+    NewRange, Next, OccurrenceCommit, OccurrenceOutcome, PauseScope, Resolution, ScheduleStory,
+    Settled, Stop, Target,
 };
 
 /// What held the last attempt of a delivery, and since which second.
@@ -283,4 +283,47 @@ pub fn the_story_of_an_occurrence_has_its_deliveries_and_what_was_left_out(backe
         matches!(&missed.lines[..], [line] if matches!(&line.line.line, Line::Range(run) if run.count == 9))
     );
     assert!(story(5).lines.is_empty() && story(5).deliveries.is_empty());
+}
+
+pub fn the_story_of_a_schedule_has_its_latest_instant_and_its_pause(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let adopted = crate::AdoptSchedule { key: "daily".into(), definition: "d".into() };
+    run(bench.store.adopt_schedules(at(0), vec![adopted]));
+    let story = |until: i64| run(bench.store.schedule_story("daily", at(until)));
+    assert_eq!(story(1_000), ScheduleStory::default());
+    let occurrence = |second: i64, manual: &str| NewOccurrence {
+        id: format!("daily@{}{manual}", at(second).compact()),
+        nominal_at: at(second),
+        outcome: OccurrenceOutcome::Skipped,
+        reason: Some("no_rooms".into()),
+        targets: vec![],
+        events: vec![],
+    };
+    let missed = |from: i64, to: i64| NewRange {
+        outcome: OccurrenceOutcome::Missed,
+        reason: "misfire".into(),
+        from: at(from),
+        to: at(to),
+        count: 2,
+    };
+    let commit = OccurrenceCommit {
+        key: "daily".into(),
+        now: at(100),
+        from: at(0),
+        through: at(100),
+        occurrences: vec![occurrence(30, "")],
+        ranges: vec![missed(10, 20), missed(90, 100)],
+    };
+    assert!(run(bench.store.commit_occurrences(commit)));
+    run(bench.store.trigger(at(500), "daily", occurrence(500, crate::MANUAL)));
+    for (until, last) in [(1_000, Some(100)), (99, Some(30)), (25, Some(20)), (5, None)] {
+        assert_eq!(story(until).last, last.map(at), "up to {until}");
+    }
+    assert!(run(bench.store.pause_schedule(at(200), "daily", true)));
+    assert!(run(bench.store.pause_schedule(at(210), "daily", true)));
+    assert_eq!(story(1_000).paused_since, Some(at(200)), "a second pause begins nothing");
+    assert!(run(bench.store.pause_schedule(at(220), "daily", false)));
+    assert_eq!(story(1_000).paused_since, None);
+    assert!(run(bench.store.pause_schedule(at(230), "daily", true)));
+    assert_eq!(story(1_000).paused_since, Some(at(230)));
 }

@@ -12,7 +12,8 @@ use super::lane::Lane;
 use super::ledger::{LINE, read_line};
 use crate::error::Result;
 use crate::explanations::{
-    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, Stop, Stoppage, Told,
+    BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, ScheduleStory, Stop,
+    Stoppage, Told,
 };
 use crate::ledger::Line;
 use crate::outbox::{DeliveryRecord, DeliveryState};
@@ -47,6 +48,11 @@ impl Explanations for SqliteStore {
     ) -> Result<OccurrenceStory> {
         let (id, key) = (id.to_owned(), key.to_owned());
         self.link.read(move |tx| occurrence_story(tx, &id, &key, nominal_at)).await
+    }
+
+    async fn schedule_story(&self, key: &str, until: Timestamp) -> Result<ScheduleStory> {
+        let key = key.to_owned();
+        self.link.read(move |tx| schedule_story(tx, &key, until)).await
     }
 }
 
@@ -209,6 +215,34 @@ fn occurrence_story(
         paused: schedule.is_some_and(|(_, _, paused)| paused),
         downtimes: downtimes(tx, nominal_at, Some(nominal_at))?,
     })
+}
+
+fn schedule_story(tx: &Connection, key: &str, until: Timestamp) -> Result<ScheduleStory> {
+    let one: Option<i64> = tx
+        .prepare_cached(
+            "SELECT nominal_at FROM occurrence
+             WHERE schedule = ?1 AND nominal_at <= ?2 AND id NOT LIKE '%!manual'
+             ORDER BY nominal_at DESC LIMIT 1",
+        )?
+        .query_row(params![key, until.as_micros()], |row| row.get(0))
+        .optional()?;
+    let run: Option<String> = tx
+        .prepare_cached(
+            "SELECT max(body ->> 'to') FROM ledger
+             WHERE id = ?1 AND kind = 'range' AND body ->> 'to' <= ?2",
+        )?
+        .query_row(params![key, until.to_string()], |row| row.get(0))?;
+    let run = run.map(|at| at.parse().map_err(|_| journal::unreadable(&at))).transpose()?;
+    let paused_since = tx
+        .prepare_cached(
+            "SELECT l.at FROM ledger l JOIN schedule s ON s.key = ?1 AND s.paused = 1
+             WHERE l.id = 'schedule/' || ?1 AND l.kind = 'operator'
+               AND l.body ->> 'verb' = 'schedules pause' AND l.body ->> 'before' <> 'paused'
+             ORDER BY l.seq DESC LIMIT 1",
+        )?
+        .query_row([key], |row| Ok(Timestamp::from_micros(row.get(0)?)))
+        .optional()?;
+    Ok(ScheduleStory { last: one.map(Timestamp::from_micros).max(run), paused_since })
 }
 
 fn select_lines(

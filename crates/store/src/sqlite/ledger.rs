@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
-use super::SqliteStore;
 use super::journal::{from_json, unreadable};
+use super::{SqliteStore, inspection};
 use crate::error::Result;
-use crate::ledger::{Ledger, LedgerLine};
+use crate::ledger::{Inspected, InspectionMark, Ledger, LedgerLine};
 
 #[async_trait]
 impl Ledger for SqliteStore {
@@ -29,6 +29,10 @@ impl Ledger for SqliteStore {
 
     async fn strays(&self, limit: usize) -> Result<Vec<String>> {
         self.link.read(move |tx| strays(tx, limit)).await
+    }
+
+    async fn inspect(&self, mark: InspectionMark, limit: usize) -> Result<Inspected> {
+        self.link.read(move |tx| inspection::inspect(tx, &mark, limit)).await
     }
 }
 

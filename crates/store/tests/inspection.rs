@@ -1,0 +1,198 @@
+//! The inspection of a store: nothing to say of a whole one, and a sentence for every lie that a hand in
+//! the database told.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+use std::time::Duration;
+
+use futures_executor::block_on;
+use imbabot_bot::{DeliveryId, Policy};
+use imbabot_core::{MessageId, RoomId, Timestamp};
+use imbabot_store::*;
+
+const RULES: Settle = Settle {
+    wait: Duration::from_secs(10),
+    max_resends: 1,
+    unresolved_after: Duration::from_secs(1_000),
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_seconds(1_772_323_200 + second)
+}
+
+fn message(key: &str, room: u64) -> NewDelivery {
+    NewDelivery {
+        key: key.into(),
+        widget: "w".parse().unwrap(),
+        room: RoomId(room),
+        sender: 7.into(),
+        bot: None,
+        event: None,
+        occurrence: None,
+        schedule: None,
+        policy: Policy::AtMostOnce,
+        text: "x".into(),
+        not_before: None,
+        expires_at: at(3_600),
+        born: Born::Queued,
+        detail: None,
+        report: false,
+    }
+}
+
+/// A store with a delivery that was delivered, one that waits, an occurrence and a run.
+fn lived_in() -> (tempfile::TempDir, SqliteStore, rusqlite::Connection) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imbabot.db");
+    let store = SqliteStore::open(&path, Role::Daemon, Bodies::Full).unwrap();
+    block_on(store.begin(at(0), "1", RULES)).unwrap();
+    block_on(store.enqueue(at(0), vec![message("sent", 1)])).unwrap();
+    let widget = WidgetClaim {
+        widget: "w".parse().unwrap(),
+        slots: 10,
+        interval: Duration::from_millis(1),
+        room_interval: Duration::from_millis(1),
+    };
+    let request = ClaimRequest {
+        now: at(1),
+        incarnation: IncarnationId(1),
+        widgets: vec![widget],
+        only: None,
+    };
+    assert_eq!(block_on(store.claim(request)).unwrap().deliveries.len(), 1);
+    let outcome = Settled {
+        delivery: DeliveryId::of_key("sent"),
+        attempt: 1,
+        class: Class::Delivered,
+        code: "accepted".into(),
+        http_status: Some(200),
+        detail: String::new(),
+        next: Next::Delivered { message: MessageId(1), uuid: None, time: None },
+    };
+    block_on(store.settle(at(2), RULES, vec![outcome])).unwrap();
+    block_on(store.enqueue(at(3), vec![message("waits", 2)])).unwrap();
+    let adopted = AdoptSchedule { key: "s".into(), definition: "d".into() };
+    block_on(store.adopt_schedules(at(0), vec![adopted])).unwrap();
+    let commit = OccurrenceCommit {
+        key: "s".into(),
+        now: at(100),
+        from: at(0),
+        through: at(100),
+        occurrences: vec![NewOccurrence {
+            id: format!("s@{}", at(100).compact()),
+            nominal_at: at(100),
+            outcome: OccurrenceOutcome::Skipped,
+            reason: Some("no_rooms".into()),
+            targets: Vec::new(),
+            events: Vec::new(),
+        }],
+        ranges: vec![NewRange {
+            outcome: OccurrenceOutcome::Missed,
+            reason: "misfire".into(),
+            from: at(10),
+            to: at(90),
+            count: 9,
+        }],
+    };
+    assert!(block_on(store.commit_occurrences(commit)).unwrap());
+    let hand = rusqlite::Connection::open(&path).unwrap();
+    (folder, store, hand)
+}
+
+/// All that it finds, however small the batches.
+fn found(store: &SqliteStore, batch: usize) -> Vec<String> {
+    let (mut mark, mut found) = (Some(InspectionMark::default()), Vec::new());
+    while let Some(at) = mark {
+        let inspected = block_on(store.inspect(at, batch)).unwrap();
+        found.extend(inspected.found);
+        mark = inspected.next;
+    }
+    found
+}
+
+#[test]
+fn a_store_that_was_lived_in_has_no_contradiction() {
+    let (_folder, store, _hand) = lived_in();
+    for batch in [1, 2, 500] {
+        assert_eq!(found(&store, batch), [""; 0]);
+    }
+}
+
+#[test]
+fn every_lie_is_found_in_its_own_words() {
+    for (lie, words) in [
+        (
+            "UPDATE delivery SET state = 'delivered', open = 0, server_message_id = 5
+          WHERE key = 'waits'",
+            "is delivered, and none of its 0 attempts says so",
+        ),
+        ("DELETE FROM attempt", "is delivered, and none of its 0 attempts says so"),
+        ("UPDATE delivery SET state = 'lost' WHERE key = 'waits'", "is lost, which is no state"),
+        (
+            "UPDATE delivery SET reason = 'because' WHERE key = 'waits'",
+            "is queued because of because",
+        ),
+        ("UPDATE delivery SET server_message_id = NULL", "is delivered as no message"),
+        (
+            "INSERT INTO attempt (delivery, n, incarnation, started_at, class)
+          SELECT delivery, 2, 1, 0, 'delivered' FROM attempt",
+            "may be there more than once",
+        ),
+        ("UPDATE attempt SET n = 2", "has 1 attempts, the last is number 2"),
+        ("UPDATE attempt SET class = NULL", "1 of its attempts are open"),
+        ("UPDATE delivery SET open = 0 WHERE key = 'waits'", "its lane does not know of it"),
+        ("DELETE FROM lane", "waits in a lane that nobody looks at"),
+        (
+            "UPDATE ledger SET body = json_set(body, '$.state', 'dead')
+          WHERE kind = 'delivery' AND body ->> 'state' = 'sending'",
+            "went from dead to delivered",
+        ),
+        (
+            "UPDATE ledger SET body = json_set(body, '$.state', 'unknown')
+          WHERE kind = 'delivery' AND body ->> 'state' = 'sending'",
+            "went from queued to unknown",
+        ),
+        (
+            "UPDATE delivery SET occurrence = 's@2026-03-02T00:00:00Z', schedule = 's'
+          WHERE key = 'waits'",
+            "belongs to s@2026-03-02T00:00:00Z, which is not there",
+        ),
+        ("UPDATE attempt SET incarnation = 9", "is of a run that is not there"),
+        ("DELETE FROM delivery WHERE key = 'sent'", "belongs to no delivery"),
+        ("DELETE FROM delivery WHERE key = 'waits'", ", which is not there"),
+        ("UPDATE occurrence SET nominal_at = nominal_at - 50000000", "lies in a run, too"),
+        ("UPDATE occurrence SET outcome = 'fired'", "is fired because of no_rooms"),
+        ("UPDATE schedule SET missed = 7", "says that 7 were missed, a recount finds 9"),
+        (
+            "INSERT INTO ledger (kind, id, at, body)
+          SELECT kind, id, at, body FROM ledger WHERE kind = 'range'",
+            "lies in two runs",
+        ),
+        ("UPDATE ledger SET body = 'nonsense' WHERE seq = 1", "line 1 cannot be read"),
+        ("UPDATE ledger SET body = 'nonsense' WHERE kind = 'delivery'", "cannot be read"),
+        (
+            "UPDATE delivery_count SET present = 4 WHERE state = 'queued'",
+            "4 are counted as queued , a recount finds 1",
+        ),
+        (
+            "DELETE FROM delivery_count WHERE state = 'queued'",
+            "none of the deliveries is counted as queued",
+        ),
+        (
+            "UPDATE delivery SET possible_duplicate = 1; UPDATE doubled_count SET total = 0",
+            "fewer deliveries are counted as possible duplicates",
+        ),
+    ] {
+        let (_folder, store, hand) = lived_in();
+        hand.execute_batch(lie).unwrap();
+        let sorted = |batch| {
+            let mut told = found(&store, batch);
+            told.sort();
+            told.dedup();
+            told
+        };
+        let told = sorted(500);
+        assert!(told.iter().any(|one| one.contains(words)), "{lie}\n{told:#?}");
+        assert_eq!(told, sorted(1), "{lie}: it does not depend on the batches");
+    }
+}
