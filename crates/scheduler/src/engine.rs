@@ -331,6 +331,8 @@ pub(crate) async fn adopt(
     store.adopt_widgets(&widgets_of(settings)).await?;
     let bots: Vec<_> = settings.bots.iter().map(|bot| bot.name.clone()).collect();
     store.adopt_bots(now, &bots).await?;
+    // Before the cursors: after a kill in between it is done again.
+    timer::shorten_runs(store, now, settings).await?;
     for cursor in store.adopt_schedules(now, timer::definitions(settings)).await? {
         if cursor.reanchored {
             tracing::warn!(

@@ -4,6 +4,7 @@
 //! occurrence reaches is pinned when it fires.
 
 mod agenda;
+mod correction;
 mod expand;
 mod fire;
 mod judge;
@@ -26,6 +27,7 @@ use crate::status::{NextOccurrence, NotReady};
 
 pub use agenda::{Agenda, bot_schedule_key};
 pub(crate) use agenda::{Purpose, definitions, purposes};
+pub(crate) use correction::shorten_runs;
 pub use trigger::trigger;
 
 use agenda::Entry;

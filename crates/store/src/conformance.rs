@@ -135,6 +135,7 @@ macro_rules! store_conformance {
             one_more_can_be_triggered_without_the_cursor
             pinned_rooms_are_served_once_over_kills_at_every_position
             the_oldest_occurrence_is_served_first_and_over_several_widgets
+            a_run_can_be_ended_earlier_than_it_was_recorded
             rooms_of_several_occurrences_are_read_together_up_to_a_bound
             a_room_in_which_an_earlier_one_waits_is_left_out
             rooms_that_are_gone_meanwhile_are_not_counted

@@ -214,6 +214,19 @@ pub trait Schedules {
         until: Timestamp,
     ) -> Result<BTreeSet<Timestamp>>;
 
+    /// The runs of a schedule that did not fire, begin at or before `at`, and end after it.
+    async fn runs_across(&self, key: &str, at: Timestamp) -> Result<Vec<RangeRecord>>;
+
+    /// Ends a run earlier than it was recorded, under a clock that was ahead: its last instant is
+    /// `to`, and so many are left of it. False if there is no such run.
+    async fn shorten_run(
+        &self,
+        now: Timestamp,
+        run: &RangeRecord,
+        to: Timestamp,
+        count: u64,
+    ) -> Result<bool>;
+
     /// One extra occurrence, now: `schedule@instant!manual`. The cursor does not move.
     async fn trigger(&self, now: Timestamp, key: &str, occurrence: NewOccurrence) -> Result<()>;
 

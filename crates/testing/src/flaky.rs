@@ -129,6 +129,8 @@ pass_on! {
         fn cursors() -> Vec<Cursor>;
         fn commit_occurrences(step: OccurrenceCommit) -> bool;
         fn recorded(key: &str, after: Timestamp, until: Timestamp) -> BTreeSet<Timestamp>;
+        fn runs_across(key: &str, at: Timestamp) -> Vec<RangeRecord>;
+        fn shorten_run(now: Timestamp, run: &RangeRecord, to: Timestamp, count: u64) -> bool;
         fn trigger(now: Timestamp, key: &str, occurrence: NewOccurrence) -> ();
         fn pinned(limit: usize) -> Vec<Pinned>;
         fn expand(batch: Expansion) -> bool;

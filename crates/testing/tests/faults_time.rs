@@ -256,6 +256,36 @@ fn a_schedule_that_fired_in_2098_goes_on_from_now_also_over_a_restart() {
     );
 }
 
+#[test]
+fn a_run_that_was_left_out_up_to_2098_ends_at_the_corrected_now() {
+    for restart in [false, true] {
+        let mut chat = chat_at("2026-03-02T11:30:00Z", [cron("hourly", "0 * * * *")]);
+        chat.advance(hours(1));
+        set_wall(&mut chat, at("2098-06-01T00:30:00Z"));
+        chat.advance(minutes(1));
+        let run = "missed(expired) 2026-03-02T13:00:00Z..2098-05-31T23:00:00Z x633323";
+        let records = recorded(&mut chat, "hourly");
+        assert!(records.contains(&run.to_owned()), "{records:?}");
+        if restart {
+            chat.world().crash();
+        }
+        set_wall(&mut chat, at("2026-03-02T15:30:00Z"));
+        if restart {
+            chat.world().start();
+        }
+        chat.advance(hours(2));
+        let run = "missed(expired) 2026-03-02T13:00:00Z..2026-03-02T15:00:00Z x3";
+        let records = recorded(&mut chat, "hourly");
+        assert!(records.contains(&run.to_owned()), "{records:?}");
+        let instants = every("2026-03-02T12:00:00Z", "2026-03-02T17:00:00Z", hours(1));
+        accounted(&mut chat, "hourly", instants);
+        let fired: Vec<String> =
+            said(&chat).into_iter().filter(|one| one.contains("@2026")).collect();
+        let expected = ["12", "16", "17"].map(|hour| format!("hourly@2026-03-02T{hour}:00:00Z"));
+        assert_eq!(fired, expected);
+    }
+}
+
 // --- T10: the clock goes forward ---------------------------------------------------------------
 
 /// An hourly schedule, and a clock that jumps at half past twelve.

@@ -8,7 +8,7 @@ use super::Backend;
 use super::support::*;
 use crate::{
     AdoptSchedule, Cursor, EventBody, Expansion, Line, NewDelivery, NewOccurrence, NewRange,
-    OccurrenceCommit, OccurrenceOutcome, OccurrenceRecord, Pinned, Target,
+    OccurrenceCommit, OccurrenceOutcome, OccurrenceRecord, Pinned, RangeRecord, Target,
 };
 
 fn adopt(bench: &Bench, now: i64, schedules: &[(&str, &str)]) -> Vec<Cursor> {
@@ -296,6 +296,34 @@ pub fn a_cursor_of_a_wrong_clock_is_set_to_now(backend: &dyn Backend) {
     assert!(cursors.iter().all(|c| c.fired_through == at(2 * day) && c.reanchored), "and says so");
     let cursors = adopt(&bench, 2 * day, &[("edited", "y"), ("same", "d")]);
     assert!(cursors.iter().all(|c| !c.reanchored), "once");
+}
+
+pub fn a_run_can_be_ended_earlier_than_it_was_recorded(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    adopt(&bench, 0, &[("s", "d"), ("t", "d")]);
+    let range = |outcome, from, to, count| NewRange {
+        outcome,
+        reason: "misfire".into(),
+        from: at(from),
+        to: at(to),
+        count,
+    };
+    let (missed, skipped) = (OccurrenceOutcome::Missed, OccurrenceOutcome::Skipped);
+    let ranges = vec![range(skipped, 10, 20, 2), range(missed, 30, 90, 7)];
+    let commit = OccurrenceCommit { ranges, ..step(&bench, "s", 90, vec![]) };
+    assert!(run(bench.store.commit_occurrences(commit)));
+    for (second, count) in [(9, 0), (10, 1), (19, 1), (20, 0), (29, 0), (30, 1), (90, 0)] {
+        let found = run(bench.store.runs_across("s", at(second)));
+        assert_eq!(found.len(), count, "{second}: {found:?}");
+        assert_eq!(run(bench.store.runs_across("t", at(second))), []);
+    }
+    let long = run(bench.store.runs_across("s", at(45))).remove(0);
+    assert!(run(bench.store.shorten_run(at(91), &long, at(40), 2)));
+    assert!(!run(bench.store.shorten_run(at(91), &long, at(40), 2)), "it is no longer there");
+    assert_eq!(run(bench.store.runs_across("s", at(45))), []);
+    let short = run(bench.store.runs_across("s", at(39))).remove(0);
+    assert_eq!(short, RangeRecord { to: at(40), count: 2, ..long });
+    assert_eq!(cursor(&bench, "s").missed, 2);
 }
 
 pub fn a_schedule_that_is_gone_takes_its_queue_along(backend: &dyn Backend) {

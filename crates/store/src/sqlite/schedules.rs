@@ -92,6 +92,55 @@ impl Schedules for SqliteStore {
             .await
     }
 
+    async fn runs_across(&self, key: &str, at: Timestamp) -> Result<Vec<RangeRecord>> {
+        let key = key.to_owned();
+        self.link
+            .read(move |tx| {
+                let bodies: Vec<String> = tx
+                    .prepare_cached(
+                        "SELECT body FROM ledger WHERE id = ?1 AND kind = 'range'
+                           AND body ->> 'from' <= ?2 AND body ->> 'to' > ?2
+                           AND body ->> 'outcome' <> 'fired' ORDER BY seq",
+                    )?
+                    .query_map(params![key, at.to_string()], |row| row.get(0))?
+                    .collect::<rusqlite::Result<_>>()?;
+                bodies.iter().map(|body| journal::from_json(body)).collect()
+            })
+            .await
+    }
+
+    async fn shorten_run(
+        &self,
+        now: Timestamp,
+        run: &RangeRecord,
+        to: Timestamp,
+        count: u64,
+    ) -> Result<bool> {
+        let run = run.clone();
+        self.link
+            .write(move |tx| {
+                let gone = tx
+                    .prepare_cached(
+                        "DELETE FROM ledger WHERE id = ?1 AND kind = 'range'
+                           AND body ->> 'from' = ?2 AND body ->> 'to' = ?3",
+                    )?
+                    .execute(params![run.schedule, run.from.to_string(), run.to.to_string()])?;
+                if gone == 0 {
+                    return Ok(false);
+                }
+                if run.outcome == OccurrenceOutcome::Missed {
+                    let fewer = i64::try_from(run.count.saturating_sub(count)).unwrap_or(i64::MAX);
+                    tx.prepare_cached(
+                        "UPDATE schedule SET missed = max(missed - ?2, 0) WHERE key = ?1",
+                    )?
+                    .execute(params![run.schedule, fewer])?;
+                }
+                journal::range(tx, now, &RangeRecord { to, count, ..run })?;
+                Ok(true)
+            })
+            .await
+    }
+
     async fn trigger(&self, now: Timestamp, key: &str, occurrence: NewOccurrence) -> Result<()> {
         let key = key.to_owned();
         self.link.write(move |tx| insert_occurrence(tx, now, &key, &occurrence)).await
