@@ -111,6 +111,13 @@ pub(crate) fn run() -> Result<()> {
         "Recorded on disk by the daemon's engine, what the yardstick does not do: p99 {} late.",
         time(recorded)
     ));
+    let [seconds, bytes] = figures("rooms")?;
+    say(&format!(
+        "One announcement to {MANY} rooms: all recorded as deliveries after {}, with {:.1} MB of memory \
+         more than before at most.",
+        time(seconds),
+        bytes / 1e6
+    ));
     say(&format!(
         "In P12 the whole engine is at work; without any schedule it takes {:.4} %.",
         median(none) * 100.0
@@ -143,6 +150,7 @@ pub(crate) fn part(name: &str) -> Result<()> {
         "add-theirs" => runtime.block_on(theirs::add())?,
         "late-ours" => ours::late()?,
         "late-recorded" => runtime.block_on(ours::late_recorded())?,
+        "rooms" => runtime.block_on(ours::rooms())?,
         "late-theirs" => runtime.block_on(theirs::late())?,
         "idle-ours" => runtime.block_on(ours::idle(MANY))?,
         "idle-none" => runtime.block_on(ours::idle(0))?,

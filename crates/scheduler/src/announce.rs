@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use imbabot_bot::{Room, Values, WidgetName};
+use imbabot_bot::{Room, RoomSelector, Values, WidgetName};
 use imbabot_core::{RoomId, Timestamp, escape_foreign, validate_text};
 use imbabot_store::{Born, DeadReason, ListKind, NewDelivery, Store, Target};
 
 use crate::settings::{Announcement, Settings};
+
+/// Rooms that are decoded at once.
+const PAGE: usize = 500;
 
 /// The rooms that an announcement would reach by the last snapshots.
 ///
@@ -59,8 +62,7 @@ pub(crate) async fn choose(
             without_snapshot = true;
             continue;
         }
-        let rooms = store.select_rooms(widget, &announcement.rooms).await?;
-        targets.extend(rooms.iter().map(|room| target(widget, room.id)));
+        pin(store, widget, &announcement.rooms, &mut targets).await?;
     }
     // A widget that has never answered must not hold back the others for longer than the grace.
     let latest = fire.last().copied().unwrap_or(now);
@@ -71,6 +73,33 @@ pub(crate) async fn choose(
         (true, false) => Rooms::None,
         (false, _) => Rooms::Chosen(targets),
     })
+}
+
+/// Adds the rooms of a widget that the selector chooses. Of a hundred thousand rooms no more than a
+/// page is ever decoded at once.
+async fn pin(
+    store: &dyn Store,
+    widget: &WidgetName,
+    selector: &RoomSelector,
+    targets: &mut Vec<Target>,
+) -> imbabot_store::Result<()> {
+    let chosen = |page: &[imbabot_core::Room]| -> Vec<Target> {
+        let rooms = page.iter().filter(|room| selector.matches(room));
+        rooms.map(|room| target(widget, room.id)).collect()
+    };
+    if let Some(ids) = selector.only_ids() {
+        for ids in ids.chunks(PAGE) {
+            targets.extend(chosen(&store.rooms_by_id(widget, ids).await?));
+        }
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let page = store.rooms_after(widget, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        targets.extend(chosen(&page));
+    }
 }
 
 fn target(widget: &WidgetName, room: RoomId) -> Target {

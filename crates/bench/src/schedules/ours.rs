@@ -3,10 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
-use imbabot_bot::{RoomSelector, Schedule, Template};
-use imbabot_core::Timestamp;
-use imbabot_scheduler::{Agenda, Announcement, Engine, OwnThreads, Parts, Settings, SystemClock};
+use anyhow::{Context as _, Result, ensure};
+use async_trait::async_trait;
+use imbabot_bot::{ForeignMarkup, RoomSelector, Schedule, Template};
+use imbabot_core::{
+    Api, Credentials, NetCode, Request, Response, RoomId, SecretKey, Timestamp, Transport,
+    TransportError, WidgetId,
+};
+use imbabot_scheduler::{
+    Agenda, Announcement, Engine, OwnThreads, Parts, Settings, SystemClock, WidgetSettings,
+};
 use imbabot_store::{Bodies, Cursor, Line, Role, SqliteStore, Store};
 
 use super::{AT_ONCE, MANY, expressions, p99, resident, share};
@@ -138,6 +144,53 @@ pub(super) async fn late_recorded() -> Result<Vec<f64>> {
     engine.stop();
     run.await??;
     Ok(vec![p99(late)?])
+}
+
+/// A server that is away.
+struct Away;
+
+#[async_trait]
+impl Transport for Away {
+    async fn send(&self, _: Request) -> Result<Response, TransportError> {
+        Err(TransportError::new(NetCode::Refused, ""))
+    }
+}
+
+/// Seconds from an instant to the last of its many deliveries on disk, and the most memory that this
+/// takes.
+pub(super) async fn rooms() -> Result<Vec<f64>> {
+    let folder = tempfile::tempdir()?;
+    let at = soon(3);
+    let rooms = RoomSelector::ids((1..=MANY as u64).map(RoomId));
+    let text = Template::announcement("Good morning, {{ room.id }}!")?;
+    let mut settings = Settings::new();
+    settings.announcements.push(Arc::new(Announcement::new(one_shot(0, at)?, rooms, text)));
+    let credentials = Credentials::new(WidgetId(627), SecretKey::parse("simulator-secret")?);
+    settings.widgets.push(WidgetSettings {
+        name: "main".parse()?,
+        api: Api::new(Arc::new(Away), credentials),
+        sender: "1".parse()?,
+        rooms_by_jwt: false,
+        markup: ForeignMarkup::Neutralize,
+    });
+    let (engine, store) = engine(settings, &folder).await?;
+    let running = engine.clone();
+    let run = tokio::spawn(async move { running.run().await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (before, mut most) = (resident()?, 0.0_f64);
+    loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        most = most.max(resident()? - before);
+        let recorded: u64 = store.tally().await?.deliveries.iter().map(|count| count.present).sum();
+        if recorded >= MANY as u64 {
+            break;
+        }
+        ensure!(now() < at + Duration::from_secs(120), "{recorded} after two minutes");
+    }
+    let took = since(at);
+    engine.stop();
+    run.await??;
+    Ok(vec![took.as_secs_f64(), most])
 }
 
 /// Which share of a core the whole engine takes while nothing is due; and the seconds to adopt the

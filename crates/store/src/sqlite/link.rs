@@ -258,8 +258,12 @@ fn write_group(connection: &Connection, group: Vec<Write>) -> Result<()> {
     }
     let mut answers = Vec::with_capacity(group.len());
     let mut failure: Option<Error> = None;
+    // Alone it needs no savepoint: there is nobody else whose changes would have to stay. With one,
+    // SQLite keeps each page as it was and walks along all of them after every statement: half of
+    // the time of a verb that records a thousand rows.
+    let alone = group.len() == 1;
     for write in group {
-        if failure.is_none() {
+        if failure.is_none() && !alone {
             failure = connection.execute_batch("SAVEPOINT verb").err().map(Error::from);
         }
         if let Some(error) = &failure {
@@ -269,13 +273,14 @@ fn write_group(connection: &Connection, group: Vec<Write>) -> Result<()> {
         let end = match write(Ok(connection)) {
             Ok(answer) => {
                 answers.push(answer);
-                "RELEASE verb"
+                if alone { "" } else { "RELEASE verb" }
             }
             Err(error) if connection.is_autocommit() => {
                 // On a full disk SQLite ends the whole transaction by itself.
                 failure = Some(error);
                 continue;
             }
+            Err(_) if alone => "ROLLBACK; BEGIN",
             Err(_) => "ROLLBACK TO verb; RELEASE verb",
         };
         failure = connection.execute_batch(end).err().map(Error::from);
@@ -429,6 +434,27 @@ mod tests {
             Ok(tx.query_row("VALUES ((SELECT sum(a) FROM t))", [], |r| r.get(0))?)
         };
         assert_eq!(block_on(link.read::<i64>(sum)).unwrap(), 90);
+    }
+
+    #[test]
+    fn a_write_that_fails_alone_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let connection = Connection::open(&path).unwrap();
+        configure(&connection).unwrap();
+        connection.execute_batch("CREATE TABLE t (a)").unwrap();
+        let link = Link::threads(connection, &path).unwrap();
+        for n in 0..4_i64 {
+            let answer = block_on(link.write(move |tx| {
+                tx.execute("INSERT INTO t VALUES (?1)", [n])?;
+                if n % 2 == 0 { Ok(()) } else { Err(Error::new(ErrorKind::Retryable, "no")) }
+            }));
+            assert_eq!(answer.is_ok(), n % 2 == 0);
+        }
+        let sum = |tx: &Connection| {
+            Ok(tx.query_row("VALUES ((SELECT group_concat(a) FROM t))", [], |r| r.get(0))?)
+        };
+        assert_eq!(block_on(link.read::<String>(sum)).unwrap(), "0,2");
     }
 
     /// Looks at all before it waits for the first.
