@@ -204,6 +204,9 @@ impl Splitter {
             salvaged: self.salvaged,
             code: self.envelope.code(),
             next_page: self.envelope.next_page(),
+            next_url: self.envelope.next_url().map(ToOwned::to_owned),
+            page: self.envelope.current_page(),
+            total: self.envelope.total(),
         })
     }
 

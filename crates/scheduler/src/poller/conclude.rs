@@ -187,6 +187,7 @@ fn failed(
         ErrorKind::TooLarge | ErrorKind::ElementTooLarge => "too_large",
         ErrorKind::NotAList => "not_a_list",
         ErrorKind::Refused { .. } => "refused",
+        ErrorKind::EndlessPages | ErrorKind::PagesElsewhere => "pages",
         _ => "undecodable",
     };
     shared.metrics.count(Family::snapshots_rejected_total, &[why]);
