@@ -4,6 +4,7 @@
 
 mod commit;
 mod conclude;
+mod limit;
 mod list;
 
 use std::collections::BTreeMap;
@@ -23,8 +24,9 @@ use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 use crate::status::NotReady;
 
-use conclude::conclude;
-use list::poll_list;
+use conclude::{conclude, tell_cut};
+use limit::Counted;
+use list::{Seen, poll_list};
 
 const TASK: &str = "poller";
 /// Where the wall gets ahead by so much while a list is waited for, the host was asleep or its clock
@@ -41,12 +43,13 @@ struct List {
     due: Duration,
     in_flight: bool,
     polled: bool,
+    counted: Counted,
 }
 
 /// How a poll ended.
 enum End {
-    /// A trusted list: what was committed.
-    Good,
+    /// A trusted list, which was committed: what it was.
+    Good(Box<Seen>),
     /// A list that was not believed.
     Held,
     /// Not a list.
@@ -106,6 +109,22 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 list.index = index;
                 list.in_flight = false;
                 list.polled = true;
+                if let End::Good(seen) = &end {
+                    let Seen { summary, came, .. } = &**seen;
+                    let cut =
+                        list.counted.note(summary.elements, summary.total, summary.pages, *came);
+                    if let Some(cut) = cut {
+                        tell_cut(&key, cut);
+                    }
+                    let told = list.counted.told();
+                    shared.board.widget(&key.0, |status| {
+                        let limits = &mut status.suspected_limits;
+                        match told {
+                            Some(rows) => limits.insert(key.1.as_str(), rows),
+                            None => limits.remove(key.1.as_str()),
+                        };
+                    });
+                }
                 let is_old = !Arc::ptr_eq(&asked, &shared.settings.load());
                 if is_old && matches!(end, End::Failed(_) | End::Foreign) {
                     // It was refused under other settings, which says nothing about these.

@@ -86,6 +86,9 @@ pub struct WidgetStatus {
     pub breaker: Option<(String, Timestamp)>,
     /// Requests in flight.
     pub in_flight: usize,
+    /// Lists that look as if the server cut them, with the number of rows at which.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub suspected_limits: BTreeMap<&'static str, u64>,
 }
 
 /// A task as it stands.

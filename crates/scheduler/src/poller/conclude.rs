@@ -7,6 +7,7 @@ use imbabot_bot::WidgetName;
 use imbabot_core::{Error, ErrorKind, TransportErrorKind};
 use imbabot_store::ListKind;
 
+use super::limit::Cut;
 use super::{End, Key, TASK};
 use crate::breaker::{LONGEST_POLL, Refused};
 use crate::metrics::Family;
@@ -46,7 +47,7 @@ pub(super) async fn conclude(
     };
     let mut least = took.saturating_mul(PAUSE_PER_POLL);
     let (outcome, problem) = match end {
-        End::Good | End::Held => {
+        End::Good(_) | End::Held => {
             shared.store_works("commit_poll");
             reopened = answers_again(shared, widget);
             if matches!(end, End::Held) {
@@ -105,6 +106,17 @@ pub(super) async fn conclude(
     // within the distance, not within that and a time-out.
     let waited = if least.is_zero() { took.min(distance / 2) } else { Duration::ZERO };
     Ok(After { distance: distance.saturating_sub(waited).max(least), reopened })
+}
+
+/// A list looks as if the server cut it.
+pub(super) fn tell_cut((widget, kind): &Key, cut: Cut) {
+    tracing::warn!(
+        widget = widget.as_str(),
+        list = kind.as_str(),
+        code = "IMB-P-LIMIT",
+        "{cut}: the server may cut the list without saying so, and then bots and announcements do \
+         not know of the rest. If the site has just so many, all is well"
+    );
 }
 
 /// The server answers, and what it answers can be used. True if that closed a breaker.

@@ -120,6 +120,14 @@ impl Polled for User {
     }
 }
 
+/// What a good list was.
+pub(super) struct Seen {
+    /// As it came.
+    pub summary: ListSummary,
+    /// Something was in it that had not been in the one before.
+    pub came: bool,
+}
+
 pub(super) async fn poll_list<T: Polled>(
     shared: &Shared,
     settings: &Settings,
@@ -167,6 +175,10 @@ pub(super) async fn poll_list<T: Polled>(
         None => commit.baseline(&observed).await,
         Some(delta) => commit.delta(&observed, delta).await,
     };
+    let seen = Seen {
+        came: delta.as_ref().is_some_and(|d| !d.appeared.is_empty() || !d.returned.is_empty()),
+        summary,
+    };
     match committed {
         Ok(()) => {
             index.commit(observed, delta.as_ref().map_or(&[], |delta| &delta.gone));
@@ -176,7 +188,7 @@ pub(super) async fn poll_list<T: Polled>(
                 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
                 shared.metrics.set(Family::rooms, &[widget.name.as_str()], rooms as f64);
             }
-            (Some(index), End::Good)
+            (Some(index), End::Good(Box::new(seen)))
         }
         // What is on disk is not known: the index is read anew.
         Err(error) => (None, End::Store(error)),
