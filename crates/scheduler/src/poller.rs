@@ -1,11 +1,13 @@
 //! Polls the lists of all widgets, finds what changed, and commits snapshot and events together.
-//! One poll of a list at a time; a list that is cut, odd or another widget's is no snapshot, never
+//! One poll of a list at a time, and each list at a pace of its own; a list that is cut, odd or another widget's is no snapshot, never
 //! an empty one. Sends nothing.
 
+mod ahead;
 mod commit;
 mod conclude;
 mod limit;
 mod list;
+mod pace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 use crate::status::NotReady;
 
+use ahead::Ahead;
 use conclude::{conclude, tell_cut};
 use limit::Counted;
 use list::{Seen, poll_list};
@@ -44,6 +47,12 @@ struct List {
     in_flight: bool,
     polled: bool,
     counted: Counted,
+    /// It is asked for at the same moment as all others.
+    together: bool,
+    /// How many polls there were.
+    polls: u64,
+    /// When it was last seen to change, on the clock that never goes back.
+    moved_at: Duration,
 }
 
 /// How a poll ended.
@@ -64,15 +73,30 @@ enum End {
     Store(imbabot_store::Error),
 }
 
+impl End {
+    /// Whether it shows that the list is on the move.
+    fn is_news(&self) -> bool {
+        match self {
+            Self::Good(seen) => seen.moved,
+            Self::Held => true,
+            _ => false,
+        }
+    }
+}
+
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut lists: BTreeMap<Key, List> = BTreeMap::new();
     let mut polls = FuturesUnordered::new();
+    let mut ahead = Ahead::default();
     loop {
         let settings = shared.settings.load_full();
         adopt(&shared, &settings, &mut lists);
         let now = shared.clock.elapsed();
         if shared.poll_all.swap(false, Ordering::AcqRel) {
-            lists.values_mut().for_each(|list| list.due = now);
+            for list in lists.values_mut() {
+                list.due = now;
+                list.together = true;
+            }
         }
         for (key, list) in &mut lists {
             if list.in_flight || list.due > now {
@@ -131,9 +155,27 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     list.due = shared.clock.elapsed();
                     continue;
                 }
-                let next = conclude(&shared, &settings, &key, end, took).await?;
+                if end.is_news() {
+                    list.moved_at = shared.clock.elapsed();
+                }
+                let good = matches!(end, End::Good(_));
+                let quiet = shared.clock.elapsed().saturating_sub(list.moved_at);
+                let next = conclude(&shared, &settings, &key, end, took, quiet).await?;
+                let chance = pace::chance(shared.seed, &key.0, key.1, list.polls);
+                let mut distance = next.distance;
+                if good && std::mem::take(&mut list.together) {
+                    distance = pace::spread(distance, chance).max(next.least);
+                }
+                list.polls += 1;
+                if good && key.1 == ListKind::Rooms {
+                    let now = shared.clock.now();
+                    if let Some(at) = ahead.of(&settings, &key.0, now) {
+                        let least = next.least.max(pace::freshness(settings.poll.rooms));
+                        distance = pace::pulled(distance, least, at.since(now), took, chance);
+                    }
+                }
                 let now = shared.clock.elapsed();
-                list.due = now + next.distance;
+                list.due = now + distance;
                 if next.reopened && key.1 == ListKind::Rooms
                     && let Some(users) = lists.get_mut(&(key.0, ListKind::Users))
                 {
@@ -170,7 +212,7 @@ fn adopt(shared: &Shared, settings: &Settings, lists: &mut BTreeMap<Key, List>) 
         let subject = key.0.to_string();
         lists.entry(key).or_insert_with(|| {
             shared.board.reason(NotReady::Starting, &subject, true);
-            List::default()
+            List { moved_at: shared.clock.elapsed(), together: true, ..List::default() }
         });
     }
 }

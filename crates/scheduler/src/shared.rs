@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     ahead: Mutex<BTreeMap<WidgetName, i64>>,
     /// Somebody watches whether the tasks are alive.
     pub(crate) watched: AtomicBool,
+    /// What all chance of this run comes from.
+    pub(crate) seed: u64,
     jitter: AtomicU64,
 }
 
@@ -140,6 +142,7 @@ impl Shared {
             idle: Idle::default(),
             ahead: Mutex::default(),
             watched: AtomicBool::new(false),
+            seed,
             jitter: AtomicU64::new(seed),
         }
     }

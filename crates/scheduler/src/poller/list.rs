@@ -126,6 +126,8 @@ pub(super) struct Seen {
     pub summary: ListSummary,
     /// Something was in it that had not been in the one before.
     pub came: bool,
+    /// It differed from the one before, or what it lacks may be gone soon.
+    pub moved: bool,
 }
 
 pub(super) async fn poll_list<T: Polled>(
@@ -177,6 +179,8 @@ pub(super) async fn poll_list<T: Polled>(
     };
     let seen = Seen {
         came: delta.as_ref().is_some_and(|d| !d.appeared.is_empty() || !d.returned.is_empty()),
+        moved: index.len() != observed.ids().count()
+            || delta.as_ref().is_none_or(|delta| *delta != Delta::default()),
         summary,
     };
     match committed {
