@@ -159,6 +159,7 @@ macro_rules! store_conformance {
         }
         $crate::conformance_cases! { $backend, operations:
             a_pause_holds_from_the_moment_it_is_committed
+            a_pause_in_the_instant_of_the_one_before_holds_as_well
             a_paused_bot_holds_its_lane_and_no_other
             deliveries_are_listed_newest_first
             only_what_is_queued_is_cancelled
