@@ -5,6 +5,7 @@
 mod ahead;
 mod commit;
 mod conclude;
+mod learn;
 mod limit;
 mod list;
 mod pace;
@@ -18,7 +19,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use imbabot_bot::{Listen, WidgetName};
 use imbabot_core::{Error, Probe, Room, User};
-use imbabot_store::ListKind;
+use imbabot_store::{Learned, ListKind, Source};
 
 use crate::breaker::Refused;
 use crate::diff::Index;
@@ -28,8 +29,11 @@ use crate::status::NotReady;
 
 use ahead::Ahead;
 use conclude::{conclude, tell_cut};
+use learn::Known;
 use limit::Counted;
 use list::{Seen, poll_list};
+
+pub use limit::is_round;
 
 const TASK: &str = "poller";
 /// Where the wall gets ahead by so much while a list is waited for, the host was asleep or its clock
@@ -88,9 +92,20 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut lists: BTreeMap<Key, List> = BTreeMap::new();
     let mut polls = FuturesUnordered::new();
     let mut ahead = Ahead::default();
+    let mut known: Option<BTreeMap<WidgetName, Known>> = None;
     loop {
         let settings = shared.settings.load_full();
-        adopt(&shared, &settings, &mut lists);
+        if known.is_none() {
+            match remembered(&shared).await {
+                Ok(all) => known = Some(all),
+                Err(error) => {
+                    shared.store_failed("learned", error).await?;
+                    continue;
+                }
+            }
+        }
+        let known = known.get_or_insert_default();
+        adopt(&shared, &settings, &mut lists, known);
         let now = shared.clock.elapsed();
         if shared.poll_all.swap(false, Ordering::AcqRel) {
             for list in lists.values_mut() {
@@ -107,10 +122,12 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             let (shared, settings, widget) =
                 (Arc::clone(&shared), Arc::clone(&settings), widget.clone());
             let (key, index) = (key.clone(), list.index.take());
+            // That it moves is known once it was seen.
+            let heed = known.get(&key.0).is_none_or(|known| !known.capabilities().updated_at_moves);
             polls.push(
                 async move {
                     let begun = shared.clock.elapsed();
-                    let (index, end) = poll(&shared, &settings, &widget, key.1, index).await;
+                    let (index, end) = poll(&shared, &settings, &widget, key.1, index, heed).await;
                     let took = shared.clock.elapsed().saturating_sub(begun);
                     (key, index, end, took, settings)
                 }
@@ -140,6 +157,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     if let Some(cut) = cut {
                         tell_cut(&key, cut);
                     }
+                    let known = known.entry(key.0.clone()).or_default();
+                    known.note(key.1, seen, &list.counted, took);
+                    learn(&shared, &key.0, known).await?;
                     let told = list.counted.told();
                     shared.board.widget(&key.0, |status| {
                         let limits = &mut status.suspected_limits;
@@ -194,8 +214,41 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     }
 }
 
+/// What earlier runs learned of the servers.
+async fn remembered(shared: &Shared) -> imbabot_store::Result<BTreeMap<WidgetName, Known>> {
+    let learned = shared.store.learned().await?.into_iter();
+    let polls = learned.filter(|learned| learned.source == Source::Polls);
+    Ok(polls.map(|l| (l.widget, Known::remembered(l.capabilities))).collect())
+}
+
+/// Shows what is known of a server, and writes it down if it is time.
+async fn learn(shared: &Shared, widget: &WidgetName, known: &mut Known) -> Result<(), Fatal> {
+    let now = known.capabilities().clone();
+    shared.board.widget(widget, |status| {
+        status.capabilities.insert(Source::Polls, now);
+    });
+    let Some(capabilities) = known.due_for_writing(shared.clock.elapsed()) else { return Ok(()) };
+    let learned = Learned {
+        widget: widget.clone(),
+        source: Source::Polls,
+        at: shared.clock.now(),
+        capabilities,
+    };
+    if let Err(error) = shared.store.learn(learned).await {
+        shared.store_failed("learn", error).await?;
+    } else {
+        shared.store_works("learn");
+    }
+    Ok(())
+}
+
 /// Which lists there are to poll: rooms always, users while some bot listens to them.
-fn adopt(shared: &Shared, settings: &Settings, lists: &mut BTreeMap<Key, List>) {
+fn adopt(
+    shared: &Shared,
+    settings: &Settings,
+    lists: &mut BTreeMap<Key, List>,
+    known: &BTreeMap<WidgetName, Known>,
+) {
     let listens = |widget: &WidgetName| {
         settings.bots.iter().any(|b| b.serves(widget) && b.bot.listens().contains(Listen::USERS))
     };
@@ -210,9 +263,14 @@ fn adopt(shared: &Shared, settings: &Settings, lists: &mut BTreeMap<Key, List>) 
     lists.retain(|key, list| list.in_flight || wanted.contains(key));
     for key in wanted {
         let subject = key.0.to_string();
-        lists.entry(key).or_insert_with(|| {
+        lists.entry(key.clone()).or_insert_with(|| {
             shared.board.reason(NotReady::Starting, &subject, true);
-            List { moved_at: shared.clock.elapsed(), together: true, ..List::default() }
+            let before = known.get(&key.0).and_then(|known| known.list(key.1));
+            let counted = before
+                .map(|facts| Counted::remembered(facts.most, facts.suspected_limit))
+                .unwrap_or_default();
+            let moved_at = shared.clock.elapsed();
+            List { moved_at, together: true, counted, ..List::default() }
         });
     }
 }
@@ -223,6 +281,7 @@ async fn poll(
     widget: &WidgetSettings,
     kind: ListKind,
     index: Option<Index>,
+    heed_updated_at: bool,
 ) -> (Option<Index>, End) {
     let now = shared.clock.now();
     let (spared, refused) = shared.breaker(&widget.name, |breaker| {
@@ -248,7 +307,11 @@ async fn poll(
         },
     };
     match kind {
-        ListKind::Rooms => poll_list::<Room>(shared, settings, widget, kind, index).await,
-        ListKind::Users => poll_list::<User>(shared, settings, widget, kind, index).await,
+        ListKind::Rooms => {
+            poll_list::<Room>(shared, settings, widget, kind, index, heed_updated_at).await
+        }
+        ListKind::Users => {
+            poll_list::<User>(shared, settings, widget, kind, index, heed_updated_at).await
+        }
     }
 }

@@ -157,6 +157,11 @@ impl Shared {
         all.insert(widget.clone(), ahead);
     }
 
+    /// How far a widget's server is ahead, in microseconds, if it ever said so.
+    pub(crate) fn server_ahead(&self, widget: &WidgetName) -> Option<i64> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).get(widget).copied()
+    }
+
     /// How far each widget's server is ahead, in microseconds.
     pub(crate) fn servers_ahead(&self) -> Vec<(WidgetName, i64)> {
         let all = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);

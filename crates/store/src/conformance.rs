@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test suite")]
 
+pub mod capabilities;
 pub mod explanations;
 pub mod inbox;
 pub mod inbox_model;
@@ -156,6 +157,9 @@ macro_rules! store_conformance {
             a_selector_chooses_among_all_rooms
             users_are_kept_beside_rooms
             a_room_and_its_events_are_committed_together
+        }
+        $crate::conformance_cases! { $backend, capabilities:
+            what_was_learned_replaces_what_the_same_source_knew_of_that_widget
         }
         $crate::conformance_cases! { $backend, operations:
             a_pause_holds_from_the_moment_it_is_committed

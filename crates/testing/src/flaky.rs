@@ -155,4 +155,8 @@ pass_on! {
         fn delivery_story(id: DeliveryId) -> Option<DeliveryStory>;
         fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
     }
+    Knowledge {
+        fn learn(learned: Learned) -> ();
+        fn learned() -> Vec<Learned>;
+    }
 }

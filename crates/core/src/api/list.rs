@@ -28,6 +28,10 @@ pub struct ListSummary {
     pub bytes: u64,
     /// The JSON stood between other text (a PHP warning, a byte order mark).
     pub salvaged: bool,
+    /// `success` was a word and no truth value, as the vendor's own samples have it.
+    pub success_as_word: bool,
+    /// The list was an object with numbers for keys, as PHP writes an array with gaps.
+    pub is_map: bool,
     /// The body's `code`.
     pub code: Option<i64>,
     /// The server's clock, from the `Date` header of the last page.
@@ -142,6 +146,8 @@ impl Api {
             elements: 0,
             bytes: 0,
             salvaged: false,
+            success_as_word: false,
+            is_map: false,
             code: None,
             server_time: None,
             pages: 0,
@@ -203,6 +209,8 @@ impl Api {
         })?;
         whole.elements += end.elements;
         whole.salvaged |= end.salvaged;
+        whole.success_as_word |= end.success_as_word;
+        whole.is_map |= end.is_map;
         whole.code = end.code;
         whole.server_time = server_time(&response.headers);
         whole.pages += 1;

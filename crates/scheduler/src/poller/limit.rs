@@ -37,9 +37,19 @@ pub(super) enum Cut {
 }
 
 impl Counted {
+    /// What earlier runs saw.
+    pub(super) fn remembered(most: u64, told: Option<u64>) -> Self {
+        Self { most, told, seen: most > 0, ..Self::default() }
+    }
+
     /// The number that was told, while nothing has contradicted it.
     pub(super) fn told(&self) -> Option<u64> {
         self.told
+    }
+
+    /// The most that one list ever held.
+    pub(super) fn most(&self) -> u64 {
+        self.most
     }
 
     /// A good list: how many rows it had, how many the server said there are, in how many pages it
@@ -85,7 +95,8 @@ impl Counted {
 }
 
 /// Numbers that people write where they limit something: 100, 200, 250, 500, 1000 and so on.
-pub(super) fn is_round(rows: u64) -> bool {
+#[must_use]
+pub fn is_round(rows: u64) -> bool {
     let mut digits = rows;
     while digits > 0 && digits.is_multiple_of(10) {
         digits /= 10;
@@ -163,5 +174,13 @@ mod tests {
         assert_eq!(counted.note(37, Some(40), 1, false), Some(cut));
         let mut paged = Counted::default();
         assert!((0..100).all(|_| paged.note(500, Some(500), 5, true).is_none()));
+    }
+
+    #[test]
+    fn what_was_told_before_a_restart_is_not_told_again() {
+        let mut counted = Counted::remembered(500, Some(500));
+        assert!((0..100).all(|_| counted.note(500, None, 1, true).is_none()));
+        let mut grown = Counted::remembered(600, None);
+        assert!((0..100).all(|_| grown.note(500, None, 1, true).is_none()));
     }
 }

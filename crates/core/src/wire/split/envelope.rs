@@ -16,6 +16,10 @@ pub struct ListEnd {
     pub salvaged: bool,
     /// The body's `code`.
     pub code: Option<i64>,
+    /// `success` was a word and no truth value.
+    pub success_as_word: bool,
+    /// The list was an object with numbers for keys.
+    pub is_map: bool,
     /// The number of the page that follows, if the reply is a page and not the last.
     pub next_page: Option<u64>,
     /// Where the reply says that the next page lies. Not an address to be asked as it is.
@@ -30,6 +34,7 @@ pub struct ListEnd {
 #[derive(Debug, Default)]
 pub(super) struct Envelope {
     success: Option<bool>,
+    success_as_word: bool,
     code: Option<i64>,
     error: Option<String>,
     current_page: Option<u64>,
@@ -56,7 +61,10 @@ impl Envelope {
     pub(super) fn take(&mut self, key: &[u8], raw: &str) {
         let value = Loose::of(raw);
         match key {
-            b"success" => self.success = value.as_bool(),
+            b"success" => {
+                self.success = value.as_bool();
+                self.success_as_word = matches!(value, Loose::Text(_));
+            }
             b"code" => {
                 self.code = if value.is_nothing() { None } else { value.as_i64().or(Some(0)) }
             }
@@ -124,6 +132,10 @@ impl Envelope {
             (None, None) => Err(Error::new(ErrorKind::Undecodable, "it does not say success")),
             _ => Err(Error::new(ErrorKind::Refused { code: None }, said)),
         }
+    }
+
+    pub(super) fn success_as_word(&self) -> bool {
+        self.success_as_word
     }
 
     pub(super) fn current_page(&self) -> Option<u64> {
