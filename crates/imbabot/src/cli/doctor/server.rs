@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use imbabot_core::{
     Api, Error, ErrorKind, GetRooms, GetUsers, ListSummary, NetCode, RawElement, RoomKind,
-    Timestamp, User, UserStatus, WidgetId, decode_room, decode_user, is_senseless,
+    Timestamp, TransportErrorKind, User, UserStatus, WidgetId, decode_room, decode_user,
+    is_senseless,
 };
 use imbabot_scheduler::{Clock, is_round};
 use imbabot_store::{
@@ -274,7 +275,7 @@ fn failure(widget: &Widget, endpoint: &str, by_token: bool, error: &Error) -> Fi
              called \"Secret key\" there",
         );
     }
-    if let Some(cause) = error.transport_error() {
+    if let Some(cause) = error.transport_error().filter(|_| !was_reached(error)) {
         let (check, hint) = net_hint(widget, cause.net_code(), cause.message());
         let text = format!("{}: {cause}", widget.base_url);
         return Finding::error(check, Exit::Unavailable, text).code(code).hint(hint);
@@ -287,6 +288,10 @@ fn failure(widget: &Widget, endpoint: &str, by_token: bool, error: &Error) -> Fi
         ErrorKind::Status(500..) => "the server is in trouble: try again later",
         ErrorKind::Status(429) => "the server asks for fewer requests: raise `[poll] rooms`",
         ErrorKind::TooLarge => "raise `[poll] max_body`",
+        ErrorKind::Truncated => "passes by itself; if not, a proxy cuts answers",
+        ErrorKind::Transport(TransportErrorKind::Encoding) => {
+            "a proxy compresses answers in a way that was not asked for, or breaks them"
+        }
         ErrorKind::PagesElsewhere => {
             "check `base_url`: the server may believe that it is reached under another name"
         }
@@ -295,7 +300,9 @@ fn failure(widget: &Widget, endpoint: &str, by_token: bool, error: &Error) -> Fi
             "is `base_url` that of an ImbaChat API? A page of HTML, a proxy or a login has other words"
         }
     };
-    Finding::error("list", Exit::Unavailable, format!("{endpoint}: {error}")).code(code).hint(hint)
+    let cause = error.transport_error().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let text = format!("{endpoint}: {error}{cause}");
+    Finding::error("list", Exit::Unavailable, text).code(code).hint(hint)
 }
 
 /// What to do about a request that got no answer; which step it was.
