@@ -314,6 +314,22 @@ fn rows_that_cannot_be_read_cut_lists_and_clocks_apart_are_warnings() {
 }
 
 #[test]
+fn a_list_that_grew_to_a_round_number_before_the_daemons_eyes_is_not_doubted() {
+    let chat = Chat::open();
+    chat.populate(99);
+    let home = Home::at(&chat, "");
+    let daemon = home.ready();
+    chat.open_room("The hundredth");
+    wait_until("it is listed", || {
+        findings(&home.json(&["doctor"]), "snapshot").iter().any(|(level, _)| *level == "ok")
+    });
+    let told = doctor(&home, 0);
+    assert!(findings(&told, "rooms")[0].1.starts_with("100 rooms"), "{told}");
+    assert_eq!(told["capabilities"]["main"]["rooms"]["suspected_limit"], Value::Null);
+    daemon.stop();
+}
+
+#[test]
 fn a_store_that_cannot_be_used_ends_with_74_and_the_server_is_looked_at_all_the_same() {
     let chat = site();
     let home = Home::at(&chat, "");

@@ -118,14 +118,14 @@ pub(super) async fn examine(
     let server_time = [&users, &rooms].into_iter().flatten().find_map(|c| c.summary.server_time);
     findings.extend(server_time.map(|server| skew(clock.now(), server, &mut known)));
     if let Some(rooms) = &rooms {
-        let most = before.as_ref().and_then(|before| before.rooms.as_ref()).map(|facts| facts.most);
-        let facts = list("rooms", rooms, most, widget, &mut findings);
+        let earlier = before.as_ref().and_then(|before| before.rooms.as_ref());
+        let facts = list("rooms", rooms, earlier, widget, &mut findings);
         known.rooms = Some(facts);
         findings.push(room_filters(clock, &api, widget, rooms, &mut known).await);
     }
     if let Some(users) = &users {
-        let most = before.as_ref().and_then(|before| before.users.as_ref()).map(|facts| facts.most);
-        let facts = list("users", users, most, widget, &mut findings);
+        let earlier = before.as_ref().and_then(|before| before.users.as_ref());
+        let facts = list("users", users, earlier, widget, &mut findings);
         known.users = Some(facts);
         findings.push(user_filters(clock, &api, users, &mut known).await);
     }
@@ -379,7 +379,7 @@ fn apart(ahead: i64) -> String {
 fn list(
     name: &'static str,
     came: &Came,
-    most: Option<u64>,
+    earlier: Option<&ListFacts>,
     widget: &Widget,
     findings: &mut Vec<Finding>,
 ) -> ListFacts {
@@ -409,7 +409,9 @@ fn list(
     }
     let rows = summary.elements;
     let short = summary.total.filter(|total| *total > rows);
-    let limited = summary.pages <= 1 && is_round(rows) && most.is_none_or(|most| most <= rows);
+    // Polls saw the list come to its size, and know better than one look.
+    let suspected = earlier.is_none_or(|facts| facts.suspected_limit == Some(rows));
+    let limited = summary.pages <= 1 && is_round(rows) && suspected;
     if let Some(total) = short {
         let text = format!("the server says that there are {total}, and sends {rows}");
         findings.push(Finding::warning(name, text).code("IMB-P-LIMIT").hint(
@@ -438,7 +440,7 @@ fn list(
     }
     ListFacts {
         rows,
-        most: most.unwrap_or_default().max(rows),
+        most: earlier.map_or(rows, |facts| facts.most.max(rows)),
         bytes: summary.bytes,
         milliseconds,
         pages: summary.pages,
