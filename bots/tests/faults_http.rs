@@ -82,6 +82,23 @@ fn h1_a_redirect_of_messages_alone_is_told_with_its_origin_and_holds_them() {
 }
 
 #[test]
+fn a_next_page_on_another_server_brings_it_no_byte() {
+    let (attacker, address) = trap();
+    let chat = Chat::open();
+    chat.populate(5);
+    let next = format!("http\\://127.0.0.1\\:{}/imbachat/v2/627/get_rooms?page=2", address.port());
+    chat.fault(&format!("get_rooms:pages=2:next-page={next}:always"));
+    let home = Home::at(&chat, "");
+    let told = home.imbabot(&["rooms", "--json"]).expect(69);
+    assert_eq!(told.error()["code"], "IMB-LIST-PAGES-ELSEWHERE");
+    let daemon = home.start();
+    daemon.wait_reason("api_unreachable");
+    wait_until("some more polls", || chat.asked("get_rooms").len() > 4);
+    daemon.stop();
+    assert!(attacker.accept().is_err(), "somebody came");
+}
+
+#[test]
 fn h9_a_certificate_that_is_not_to_be_trusted_is_an_outage_with_its_reason_and_a_good_one_ends_it()
 {
     let runtime = tokio::runtime::Runtime::new().unwrap();

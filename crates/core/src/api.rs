@@ -4,6 +4,7 @@
 mod get_rooms;
 mod get_users;
 mod list;
+mod pages;
 mod probe;
 mod send_msg;
 
@@ -46,6 +47,9 @@ pub struct ApiOptions {
     pub max_list: u64,
     /// The largest element of a list. Default 1 MiB; real ones have 300 bytes.
     pub max_element: usize,
+    /// How many pages a list may have. Default 100,000: at the smallest usual page size that is more
+    /// rooms than any site has, so more are taken for a server that pages without end.
+    pub max_pages: u32,
 }
 
 impl Default for ApiOptions {
@@ -56,6 +60,7 @@ impl Default for ApiOptions {
             max_reply: 1024 * 1024,
             max_list: 512 * 1024 * 1024,
             max_element: 1024 * 1024,
+            max_pages: 100_000,
         }
     }
 }
@@ -97,6 +102,15 @@ impl Api {
         let path = format!("/imbachat/v2/{}/{endpoint}", self.credentials.widget);
         let basic = HeaderText::Secret(self.basic.clone());
         Request::new(endpoint, path, vec![("Authorization", basic)], content_type, body)
+    }
+
+    /// A further page is asked for in the address as well: plain PHP may look nowhere else.
+    fn page_request(&self, endpoint: Endpoint, form: &Form, query: Option<String>) -> Request {
+        let mut request = self.request(endpoint, form);
+        if let Some(query) = query.filter(|query| !query.is_empty()) {
+            request.path = format!("{}?{query}", request.path);
+        }
+        request
     }
 }
 

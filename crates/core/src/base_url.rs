@@ -118,6 +118,17 @@ impl BaseUrl {
         !self.is_https() && !self.is_loopback()
     }
 
+    /// Whether an address lies on this server: the same host, and the same port or, where both
+    /// schemes have their usual ports, whichever of them. Behind a proxy that ends TLS, PHP names
+    /// `http` where it is reached by `https`.
+    pub(crate) fn is_home_of(&self, address: &Url) -> bool {
+        // Of a port that is usual for its scheme, `port` says nothing.
+        let both_usual = address.port().is_none() && self.0.port().is_none();
+        matches!(address.scheme(), "http" | "https")
+            && address.host() == self.0.host()
+            && (both_usual || address.port_or_known_default() == Some(self.port()))
+    }
+
     /// The address of a path below this one; the path starts with `/`.
     #[must_use]
     pub fn join(&self, path: &str) -> String {

@@ -149,6 +149,10 @@ impl Transport for HttpTransport {
         Ok(Response::new(status, headers, Box::new(body)))
     }
 
+    fn base_url(&self) -> Option<&BaseUrl> {
+        Some(&self.settings.base_url)
+    }
+
     fn retire_connections(&self) {
         self.sends.refresh();
     }

@@ -44,8 +44,10 @@ pub enum ErrorKind {
     Undecodable,
     /// Its rows make no sense: hardly any can be read, or the same come again and again.
     Senseless,
-    /// The pages of a paginated reply do not come to an end.
+    /// The pages of a paginated reply do not come to an end, or not in an order that can be followed.
     EndlessPages,
+    /// A page names a next one on another server, which is not asked.
+    PagesElsewhere,
     /// The transport failed.
     Transport(TransportErrorKind),
     /// The client cannot be made from these settings.
@@ -68,6 +70,14 @@ impl Error {
 
     pub(crate) fn after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
+        self
+    }
+
+    /// Says on which page of a list it happened.
+    pub(crate) fn on_page(mut self, page: u32) -> Self {
+        let words = std::mem::take(&mut self.message);
+        let colon = if words.is_empty() { "" } else { ": " };
+        self.message = format!("on page {page}{colon}{words}");
         self
     }
 
@@ -125,7 +135,8 @@ impl Error {
             ErrorKind::Status(status) => passes(i64::from(status)),
             ErrorKind::Refused { code: Some(code) } => passes(code),
             ErrorKind::Refused { code: None } | ErrorKind::Redirect { .. } => false,
-            ErrorKind::Settings | ErrorKind::TooLarge | ErrorKind::ElementTooLarge => false,
+            ErrorKind::PagesElsewhere | ErrorKind::Settings => false,
+            ErrorKind::TooLarge | ErrorKind::ElementTooLarge => false,
             ErrorKind::NotAList
             | ErrorKind::Truncated
             | ErrorKind::Undecodable
@@ -159,6 +170,7 @@ impl Error {
             (ErrorKind::Undecodable, _) => "IMB-LIST-UNDECODABLE",
             (ErrorKind::Senseless, _) => "IMB-LIST-SENSELESS",
             (ErrorKind::EndlessPages, _) => "IMB-LIST-ENDLESS-PAGES",
+            (ErrorKind::PagesElsewhere, _) => "IMB-LIST-PAGES-ELSEWHERE",
             (ErrorKind::Transport(_), _) => "IMB-NET",
             (ErrorKind::Settings, _) => "IMB-CLIENT",
         }
@@ -194,6 +206,11 @@ impl fmt::Display for Error {
             ErrorKind::Senseless => f.write_str("the rows of the list make no sense")?,
             ErrorKind::EndlessPages => {
                 f.write_str("the pages of the list do not come to an end")?;
+            }
+            ErrorKind::PagesElsewhere => {
+                f.write_str(
+                    "the next page of the list lies on another server, which is not asked",
+                )?;
             }
             ErrorKind::Transport(_) => f.write_str("the server was not heard")?,
             ErrorKind::Settings => f.write_str("the HTTP client cannot be made")?,

@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::base_url::BaseUrl;
+
 /// The three things that ImbaChat's API documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
@@ -212,6 +214,12 @@ impl BodyStream for Chunks {
 pub trait Transport: Send + Sync {
     /// Sends the request and waits for the head of the reply.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// Where requests go, if they go to a server that has an address. What an answer says about
+    /// further pages is held against it.
+    fn base_url(&self) -> Option<&BaseUrl> {
+        None
+    }
 
     /// Says that an answer was for another message, which came out only after its connection was
     /// let go: no connection that is idle now carries a further message.

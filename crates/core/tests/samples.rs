@@ -151,7 +151,7 @@ fn one_bad_row_is_set_aside_and_the_last_of_two_counts() {
 fn pages_are_asked_for_until_the_last() {
     let page = |n: u64| {
         let next =
-            if n < 3 { format!("\"http://elsewhere/?page={}\"", n + 1) } else { "null".into() };
+            if n < 3 { format!("\"/get_rooms?page={}&imba_id=1\"", n + 1) } else { "null".into() };
         ok(&format!(
             r#"{{"success":true,"data":{{"current_page":{n},"data":[{{"id":{n}}}],"next_page_url":{next}}}}}"#
         ))
@@ -162,10 +162,39 @@ fn pages_are_asked_for_until_the_last() {
     let asked = script.asked.lock().unwrap();
     assert!(!body_of(&asked[0]).contains("name=\"page\""));
     assert!(body_of(&asked[2]).contains("name=\"page\"\r\n\r\n3\r\n"));
+    assert!(!body_of(&asked[2]).contains("\r\n1\r\n"), "the widget is ours to name");
+    assert_eq!(asked[2].path, "/imbachat/v2/627/get_rooms?page=3");
 
     let (deaf, _) = api([page(1), page(1), page(1)]);
     let error = run(deaf.rooms(&GetRooms::new())).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::EndlessPages);
+    let said = "the pages of the list do not come to an end: on page 2: page 2 was asked for and page 1 came";
+    assert_eq!(error.to_string(), said);
+
+    let failing = Ok(Response::full(500, vec![], ""));
+    let (broken, _) = api([page(1), failing]);
+    let error = run(broken.rooms(&GetRooms::new())).unwrap_err();
+    assert_eq!(error.to_string(), "the server answered HTTP 500: on page 2");
+
+    // What is allowed, is allowed for all pages together.
+    let (large, _) = api([page(1), page(2), page(3)]);
+    let mut options = large.options().clone();
+    options.max_list = 250;
+    let error = run(large.with_options(options).rooms(&GetRooms::new())).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::TooLarge);
+}
+
+#[test]
+fn a_list_whose_next_page_lies_elsewhere_is_no_list_and_nobody_else_is_asked() {
+    let page = r#"{"success":true,"data":[{"id":1}],"links":{"next":"https://elsewhere.example/?page=2"},"meta":{"current_page":1,"total":9}}"#;
+    let (api, script) = api([ok(page)]);
+    let error = run(api.rooms(&GetRooms::new())).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (&ErrorKind::PagesElsewhere, "IMB-LIST-PAGES-ELSEWHERE")
+    );
+    assert!(error.to_string().ends_with(": https://elsewhere.example"), "{error}");
+    assert_eq!(script.asked.lock().unwrap().len(), 1);
 }
 
 #[test]

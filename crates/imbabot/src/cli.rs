@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod config_verb;
 mod deliveries;
+mod doctor;
 mod events;
 mod ledger;
 mod lists;
@@ -86,6 +87,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Send(options) => block_on(send::send(command, options)),
         Verb::Rooms(options) => block_on(lists::rooms(command, options)),
         Verb::Users(options) => block_on(lists::users(command, options)),
+        Verb::Doctor(options) => block_on(doctor::doctor(command, options)),
         Verb::Plan(options) => block_on(plan::plan(command, options)),
         Verb::Schedules { verb } => block_on(schedules::schedules(command, verb)),
         Verb::Deliveries { verb, filter } => {

@@ -60,6 +60,7 @@ pub(crate) fn settings(config: &Config, registry: &Registry) -> Result<Settings,
     settings.poll = PollSettings {
         rooms: config.poll.rooms,
         users: config.poll.users,
+        quiet_max: config.poll.quiet_max,
         gone_after: config.poll.gone_after,
         baseline: config.poll.baseline,
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{Timestamp, WidgetId};
-use imbabot_store::{Begun, Store};
+use imbabot_store::{Begun, Source, Store};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -363,9 +363,11 @@ fn wake(shared: &Shared) {
 /// Notices what other processes did to the store, and keeps the counts of the status fresh.
 async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut counted = None;
+    show_doctor(&shared).await;
     loop {
         if shared.store.changed_by_another().await.unwrap_or(false) {
             wake(&shared);
+            show_doctor(&shared).await;
             counted = None;
         }
         let now = shared.clock.elapsed();
@@ -377,6 +379,18 @@ async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
         tokio::select! {
             () = shared.stop.cancelled() => return Ok(()),
             () = shared.clock.sleep(WATCH) => {}
+        }
+    }
+}
+
+/// What `doctor` found, which may be while this runs.
+async fn show_doctor(shared: &Shared) {
+    for learned in shared.store.learned().await.unwrap_or_default() {
+        let widgets = &shared.settings.load().widgets;
+        if learned.source == Source::Doctor && widgets.iter().any(|w| w.name == learned.widget) {
+            shared.board.widget(&learned.widget, |status| {
+                status.capabilities.insert(Source::Doctor, learned.capabilities);
+            });
         }
     }
 }

@@ -30,6 +30,7 @@ pub use executor::{
 pub use limits::Rate;
 pub use outlook::{Outlook, Upcoming};
 pub use plan::{Ask, Planned, plan};
+pub use poller::is_round;
 pub use settings::{
     Announcement, BotSettings, DeliverySettings, PollSettings, Settings, WidgetSettings,
 };

@@ -1,10 +1,14 @@
 //! Polls the lists of all widgets, finds what changed, and commits snapshot and events together.
-//! One poll of a list at a time; a list that is cut, odd or another widget's is no snapshot, never
+//! One poll of a list at a time, and each list at a pace of its own; a list that is cut, odd or another widget's is no snapshot, never
 //! an empty one. Sends nothing.
 
+mod ahead;
 mod commit;
 mod conclude;
+mod learn;
+mod limit;
 mod list;
+mod pace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use imbabot_bot::{Listen, WidgetName};
 use imbabot_core::{Error, Probe, Room, User};
-use imbabot_store::ListKind;
+use imbabot_store::{Learned, ListKind, Source};
 
 use crate::breaker::Refused;
 use crate::diff::Index;
@@ -23,8 +27,13 @@ use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 use crate::status::NotReady;
 
-use conclude::conclude;
-use list::poll_list;
+use ahead::Ahead;
+use conclude::{conclude, tell_cut};
+use learn::Known;
+use limit::Counted;
+use list::{Seen, poll_list};
+
+pub use limit::is_round;
 
 const TASK: &str = "poller";
 /// Where the wall gets ahead by so much while a list is waited for, the host was asleep or its clock
@@ -41,12 +50,19 @@ struct List {
     due: Duration,
     in_flight: bool,
     polled: bool,
+    counted: Counted,
+    /// It is asked for at the same moment as all others.
+    together: bool,
+    /// How many polls there were.
+    polls: u64,
+    /// When it was last seen to change, on the clock that never goes back.
+    moved_at: Duration,
 }
 
 /// How a poll ended.
 enum End {
-    /// A trusted list: what was committed.
-    Good,
+    /// A trusted list, which was committed: what it was.
+    Good(Box<Seen>),
     /// A list that was not believed.
     Held,
     /// Not a list.
@@ -61,15 +77,41 @@ enum End {
     Store(imbabot_store::Error),
 }
 
+impl End {
+    /// Whether it shows that the list is on the move.
+    fn is_news(&self) -> bool {
+        match self {
+            Self::Good(seen) => seen.moved,
+            Self::Held => true,
+            _ => false,
+        }
+    }
+}
+
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut lists: BTreeMap<Key, List> = BTreeMap::new();
     let mut polls = FuturesUnordered::new();
+    let mut ahead = Ahead::default();
+    let mut known: Option<BTreeMap<WidgetName, Known>> = None;
     loop {
         let settings = shared.settings.load_full();
-        adopt(&shared, &settings, &mut lists);
+        if known.is_none() {
+            match remembered(&shared).await {
+                Ok(all) => known = Some(all),
+                Err(error) => {
+                    shared.store_failed("learned", error).await?;
+                    continue;
+                }
+            }
+        }
+        let known = known.get_or_insert_default();
+        adopt(&shared, &settings, &mut lists, known);
         let now = shared.clock.elapsed();
         if shared.poll_all.swap(false, Ordering::AcqRel) {
-            lists.values_mut().for_each(|list| list.due = now);
+            for list in lists.values_mut() {
+                list.due = now;
+                list.together = true;
+            }
         }
         for (key, list) in &mut lists {
             if list.in_flight || list.due > now {
@@ -80,10 +122,12 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             let (shared, settings, widget) =
                 (Arc::clone(&shared), Arc::clone(&settings), widget.clone());
             let (key, index) = (key.clone(), list.index.take());
+            // That it moves is known once it was seen.
+            let heed = known.get(&key.0).is_none_or(|known| !known.capabilities().updated_at_moves);
             polls.push(
                 async move {
                     let begun = shared.clock.elapsed();
-                    let (index, end) = poll(&shared, &settings, &widget, key.1, index).await;
+                    let (index, end) = poll(&shared, &settings, &widget, key.1, index, heed).await;
                     let took = shared.clock.elapsed().saturating_sub(begun);
                     (key, index, end, took, settings)
                 }
@@ -106,15 +150,52 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 list.index = index;
                 list.in_flight = false;
                 list.polled = true;
+                if let End::Good(seen) = &end {
+                    let Seen { summary, came, .. } = &**seen;
+                    let cut =
+                        list.counted.note(summary.elements, summary.total, summary.pages, *came);
+                    if let Some(cut) = cut {
+                        tell_cut(&key, cut);
+                    }
+                    let known = known.entry(key.0.clone()).or_default();
+                    known.note(key.1, seen, &list.counted, took);
+                    learn(&shared, &key.0, known).await?;
+                    let told = list.counted.told();
+                    shared.board.widget(&key.0, |status| {
+                        let limits = &mut status.suspected_limits;
+                        match told {
+                            Some(rows) => limits.insert(key.1.as_str(), rows),
+                            None => limits.remove(key.1.as_str()),
+                        };
+                    });
+                }
                 let is_old = !Arc::ptr_eq(&asked, &shared.settings.load());
                 if is_old && matches!(end, End::Failed(_) | End::Foreign) {
                     // It was refused under other settings, which says nothing about these.
                     list.due = shared.clock.elapsed();
                     continue;
                 }
-                let next = conclude(&shared, &settings, &key, end, took).await?;
+                if end.is_news() {
+                    list.moved_at = shared.clock.elapsed();
+                }
+                let good = matches!(end, End::Good(_));
+                let quiet = shared.clock.elapsed().saturating_sub(list.moved_at);
+                let next = conclude(&shared, &settings, &key, end, took, quiet).await?;
+                let chance = pace::chance(shared.seed, &key.0, key.1, list.polls);
+                let mut distance = next.distance;
+                if good && std::mem::take(&mut list.together) {
+                    distance = pace::spread(distance, chance).max(next.least);
+                }
+                list.polls += 1;
+                if good && key.1 == ListKind::Rooms {
+                    let now = shared.clock.now();
+                    if let Some(at) = ahead.of(&settings, &key.0, now) {
+                        let least = next.least.max(pace::freshness(settings.poll.rooms));
+                        distance = pace::pulled(distance, least, at.since(now), took, chance);
+                    }
+                }
                 let now = shared.clock.elapsed();
-                list.due = now + next.distance;
+                list.due = now + distance;
                 if next.reopened && key.1 == ListKind::Rooms
                     && let Some(users) = lists.get_mut(&(key.0, ListKind::Users))
                 {
@@ -133,8 +214,41 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     }
 }
 
+/// What earlier runs learned of the servers.
+async fn remembered(shared: &Shared) -> imbabot_store::Result<BTreeMap<WidgetName, Known>> {
+    let learned = shared.store.learned().await?.into_iter();
+    let polls = learned.filter(|learned| learned.source == Source::Polls);
+    Ok(polls.map(|l| (l.widget, Known::remembered(l.capabilities))).collect())
+}
+
+/// Shows what is known of a server, and writes it down if it is time.
+async fn learn(shared: &Shared, widget: &WidgetName, known: &mut Known) -> Result<(), Fatal> {
+    let now = known.capabilities().clone();
+    shared.board.widget(widget, |status| {
+        status.capabilities.insert(Source::Polls, now);
+    });
+    let Some(capabilities) = known.due_for_writing(shared.clock.elapsed()) else { return Ok(()) };
+    let learned = Learned {
+        widget: widget.clone(),
+        source: Source::Polls,
+        at: shared.clock.now(),
+        capabilities,
+    };
+    if let Err(error) = shared.store.learn(learned).await {
+        shared.store_failed("learn", error).await?;
+    } else {
+        shared.store_works("learn");
+    }
+    Ok(())
+}
+
 /// Which lists there are to poll: rooms always, users while some bot listens to them.
-fn adopt(shared: &Shared, settings: &Settings, lists: &mut BTreeMap<Key, List>) {
+fn adopt(
+    shared: &Shared,
+    settings: &Settings,
+    lists: &mut BTreeMap<Key, List>,
+    known: &BTreeMap<WidgetName, Known>,
+) {
     let listens = |widget: &WidgetName| {
         settings.bots.iter().any(|b| b.serves(widget) && b.bot.listens().contains(Listen::USERS))
     };
@@ -149,9 +263,14 @@ fn adopt(shared: &Shared, settings: &Settings, lists: &mut BTreeMap<Key, List>) 
     lists.retain(|key, list| list.in_flight || wanted.contains(key));
     for key in wanted {
         let subject = key.0.to_string();
-        lists.entry(key).or_insert_with(|| {
+        lists.entry(key.clone()).or_insert_with(|| {
             shared.board.reason(NotReady::Starting, &subject, true);
-            List::default()
+            let before = known.get(&key.0).and_then(|known| known.list(key.1));
+            let counted = before
+                .map(|facts| Counted::remembered(facts.most, facts.suspected_limit))
+                .unwrap_or_default();
+            let moved_at = shared.clock.elapsed();
+            List { moved_at, together: true, counted, ..List::default() }
         });
     }
 }
@@ -162,6 +281,7 @@ async fn poll(
     widget: &WidgetSettings,
     kind: ListKind,
     index: Option<Index>,
+    heed_updated_at: bool,
 ) -> (Option<Index>, End) {
     let now = shared.clock.now();
     let (spared, refused) = shared.breaker(&widget.name, |breaker| {
@@ -187,7 +307,11 @@ async fn poll(
         },
     };
     match kind {
-        ListKind::Rooms => poll_list::<Room>(shared, settings, widget, kind, index).await,
-        ListKind::Users => poll_list::<User>(shared, settings, widget, kind, index).await,
+        ListKind::Rooms => {
+            poll_list::<Room>(shared, settings, widget, kind, index, heed_updated_at).await
+        }
+        ListKind::Users => {
+            poll_list::<User>(shared, settings, widget, kind, index, heed_updated_at).await
+        }
     }
 }

@@ -186,6 +186,9 @@ pub struct PollSettings {
     pub rooms: Duration,
     /// The same for users, polled only while some bot listens to them.
     pub users: Duration,
+    /// How far apart polls of a list may come in which nothing changes for long; never closer than
+    /// the distances above, so zero is as they say.
+    pub quiet_max: Duration,
     /// Good polls in a row without a room before it counts as gone.
     pub gone_after: u32,
     /// The first good snapshot raises no events.
@@ -194,7 +197,13 @@ pub struct PollSettings {
 
 impl Default for PollSettings {
     fn default() -> Self {
-        Self { rooms: seconds(5), users: seconds(60), gone_after: 3, baseline: true }
+        Self {
+            rooms: seconds(5),
+            users: seconds(60),
+            quiet_max: Duration::ZERO,
+            gone_after: 3,
+            baseline: true,
+        }
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     ahead: Mutex<BTreeMap<WidgetName, i64>>,
     /// Somebody watches whether the tasks are alive.
     pub(crate) watched: AtomicBool,
+    /// What all chance of this run comes from.
+    pub(crate) seed: u64,
     jitter: AtomicU64,
 }
 
@@ -140,6 +142,7 @@ impl Shared {
             idle: Idle::default(),
             ahead: Mutex::default(),
             watched: AtomicBool::new(false),
+            seed,
             jitter: AtomicU64::new(seed),
         }
     }
@@ -152,6 +155,11 @@ impl Shared {
         let ahead = if ahead.unsigned_abs() < SAME_CLOCK { 0 } else { ahead };
         let mut all = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(widget.clone(), ahead);
+    }
+
+    /// How far a widget's server is ahead, in microseconds, if it ever said so.
+    pub(crate) fn server_ahead(&self, widget: &WidgetName) -> Option<i64> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).get(widget).copied()
     }
 
     /// How far each widget's server is ahead, in microseconds.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use imbabot_bot::{BotName, WidgetName};
 use imbabot_core::Timestamp;
+use imbabot_store::{Capabilities, Source};
 use serde::{Serialize, Serializer};
 
 /// Why the daemon is not ready: a closed list.
@@ -86,6 +87,12 @@ pub struct WidgetStatus {
     pub breaker: Option<(String, Timestamp)>,
     /// Requests in flight.
     pub in_flight: usize,
+    /// Lists that look as if the server cut them, with the number of rows at which.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub suspected_limits: BTreeMap<&'static str, u64>,
+    /// What is known of its server: by polls, as of now, and by `doctor`, as of its last visit.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<Source, Capabilities>,
 }
 
 /// A task as it stands.

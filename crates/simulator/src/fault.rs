@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::door::in_process::Close;
 
 pub use matcher::Matcher;
-pub(crate) use plan::{Ending, Plan, Reach, Replacement, Tweaks};
+pub(crate) use plan::{Ending, Pages, Plan, Reach, Replacement, Tweaks};
 pub use queue::Faults;
 pub(crate) use queue::{FaultQueue, Stage};
 pub use spec::FaultSpecError;
@@ -115,6 +115,22 @@ pub enum FaultKind {
     SuccessAs(String),
     /// Lists: another shape of `data`.
     List(ListShape),
+    /// Lists: in pages of so many rows, as Laravel cuts them.
+    Pages {
+        /// Rows per page.
+        size: usize,
+        /// The list stands in `data` and the numbers in `links` and `meta`, instead of all inside `data`.
+        beside: bool,
+    },
+    /// Lists in pages: what each page names as the next one.
+    NextPage(String),
+    /// Lists: not more than so many rows, and no word of the others.
+    Limit {
+        /// How many.
+        rows: usize,
+        /// The last of them instead of the first.
+        newest: bool,
+    },
     /// Lists: every row claims to be of this widget.
     OtherWidget(i64),
     /// The request is applied.

@@ -336,6 +336,34 @@ async fn a_list_can_have_odd_shapes() {
 }
 
 #[tokio::test]
+async fn a_list_can_come_in_pages_and_be_cut() {
+    let list = async |spec: &str, form: &str| {
+        let spec = format!("get_rooms:{spec}");
+        under(&spec, &request("get_rooms", form)).await.seen.json()
+    };
+    let ids = |rows: &serde_json::Value| -> Vec<i64> {
+        rows.as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+    };
+    let first = list("pages=2", "").await["data"].clone();
+    assert_eq!(ids(&first["data"]), [1314, 1536]);
+    let numbers =
+        ["current_page", "last_page", "per_page", "total"].map(|name| first[name].clone());
+    assert_eq!(numbers, [1, 2, 2, 3].map(serde_json::Value::from));
+    assert_eq!(first["next_page_url"], "/?page=2");
+    let last = list("pages=2", "page=2").await["data"].clone();
+    assert_eq!(
+        (ids(&last["data"]), &last["next_page_url"]),
+        (vec![1853], &serde_json::Value::Null)
+    );
+    let beside = list("pages-beside=1:next-page=https\\://elsewhere.example/", "page=3").await;
+    assert_eq!(ids(&beside["data"]), [1853]);
+    assert_eq!(beside["links"]["next"], "https://elsewhere.example/");
+    assert_eq!((&beside["meta"]["current_page"], &beside["meta"]["total"]), (&3.into(), &3.into()));
+    assert_eq!(ids(&list("limit=2", "").await["data"]), [1314, 1536]);
+    assert_eq!(ids(&list("newest=2", "").await["data"]), [1536, 1853]);
+}
+
+#[tokio::test]
 async fn a_fault_never_applies_what_the_server_would_refuse() {
     let unknown_room = request("send_msg", "user_id=1&room_id=9&message=x");
     let outcome = under("send_msg:status=502:applied", &unknown_room).await;

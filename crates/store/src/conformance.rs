@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test suite")]
 
+pub mod capabilities;
 pub mod explanations;
 pub mod inbox;
 pub mod inbox_model;
@@ -159,8 +160,12 @@ macro_rules! store_conformance {
             users_are_kept_beside_rooms
             a_room_and_its_events_are_committed_together
         }
+        $crate::conformance_cases! { $backend, capabilities:
+            what_was_learned_replaces_what_the_same_source_knew_of_that_widget
+        }
         $crate::conformance_cases! { $backend, operations:
             a_pause_holds_from_the_moment_it_is_committed
+            a_pause_in_the_instant_of_the_one_before_holds_as_well
             a_paused_bot_holds_its_lane_and_no_other
             deliveries_are_listed_newest_first
             only_what_is_queued_is_cancelled

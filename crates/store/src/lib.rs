@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod capabilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod schedules;
 pub mod snapshots;
 pub mod sqlite;
 
+pub use capabilities::{Capabilities, Honoured, Knowledge, Learned, ListFacts, Quirk, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use explanations::{
     BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, ScheduleStory, Stop,
@@ -52,6 +54,7 @@ pub trait Store:
     + Operations
     + Ledger
     + Explanations
+    + Knowledge
     + Send
     + Sync
     + 'static
@@ -67,6 +70,7 @@ impl<T> Store for T where
         + Operations
         + Ledger
         + Explanations
+        + Knowledge
         + Send
         + Sync
         + 'static

@@ -2,6 +2,7 @@
 //! thread owns the connection that writes and commits in groups; others only read. No request to
 //! ImbaChat is ever made from here.
 
+mod capabilities;
 mod explanations;
 mod inbox;
 mod inspection;

@@ -17,8 +17,8 @@ use imbabot_bot::{DeliveryId, Policy};
 use imbabot_core::{RoomId, Timestamp};
 use imbabot_store::conformance::Backend;
 use imbabot_store::{
-    Bodies, Born, ClaimRequest, DeliveryFilter, DeliveryState, ErrorKind, Ledger, Lifecycle,
-    NewDelivery, Operations, Outbox, Role, Settle, SqliteStore, Store, WidgetClaim,
+    Bodies, Born, ClaimRequest, DeliveryFilter, DeliveryState, ErrorKind, Knowledge, Ledger,
+    Lifecycle, NewDelivery, Operations, Outbox, Role, Settle, SqliteStore, Store, WidgetClaim,
 };
 use tempfile::TempDir;
 
@@ -473,6 +473,34 @@ fn a_store_of_the_step_before_is_upgraded_with_its_queue_and_its_pauses() {
     let widget = imbabot_store::PauseScope::Widget("w".parse().unwrap());
     assert!(run(store.pause(now(), &widget, false)));
     assert_eq!(claim(&store, 10), 1);
+}
+
+#[test]
+fn a_store_of_the_second_step_is_upgraded_and_knows_nothing_of_servers_yet() {
+    let (_folder, path) = place();
+    {
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
+        old.execute_batch(include_str!("../migrations/0002_explanations.sql")).unwrap();
+        old.execute_batch(
+            "PRAGMA application_id = 0x696d6261; PRAGMA user_version = 2;
+             INSERT INTO stoppage (scope, reason, since) VALUES ('widget/w', 'paused', 5);",
+        )
+        .unwrap();
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let store = open(&path, Role::Daemon).unwrap();
+    assert_eq!(run(store.paused()).len(), 1);
+    assert_eq!(run(store.learned()), []);
+    let learned = imbabot_store::Learned {
+        widget: "w".parse().unwrap(),
+        source: imbabot_store::Source::Polls,
+        at: now(),
+        capabilities: imbabot_store::Capabilities::default(),
+    };
+    run(store.learn(learned.clone()));
+    drop(store);
+    assert_eq!(run(open(&path, Role::Visitor).unwrap().learned()), [learned]);
 }
 
 #[test]

@@ -160,4 +160,8 @@ pass_on! {
         fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
         fn schedule_story(key: &str, until: Timestamp) -> ScheduleStory;
     }
+    Knowledge {
+        fn learn(learned: Learned) -> ();
+        fn learned() -> Vec<Learned>;
+    }
 }

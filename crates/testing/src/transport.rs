@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::checker::Change;
+use crate::world::must;
 use async_trait::async_trait;
 use bytes::Bytes;
 use imbabot_core::{
-    BodyStream, Endpoint, NetCode, Request, Response, Timestamp, Transport, TransportError,
+    BaseUrl, BodyStream, Endpoint, NetCode, Request, Response, Timestamp, Transport, TransportError,
 };
 use imbabot_scheduler::Clock;
 use imbabot_simulator::{Answer, End, RawOutcome, RawRequest, Simulator};
@@ -20,6 +21,7 @@ pub struct SimTransport {
     simulator: Simulator,
     clock: Arc<dyn Clock>,
     patience: Patience,
+    base_url: BaseUrl,
     answered: Answered,
 }
 
@@ -45,7 +47,11 @@ struct Patience {
 }
 
 impl SimTransport {
-    /// A way to this simulator, with the time-outs of a default configuration.
+    /// A way to this simulator, with the time-outs of a default configuration. It counts as
+    /// `https://api.imbachat.com`.
+    ///
+    /// # Panics
+    /// That is no address.
     #[must_use]
     pub fn new(simulator: Simulator, clock: Arc<dyn Clock>) -> Self {
         let patience = Patience {
@@ -53,7 +59,8 @@ impl SimTransport {
             send: Duration::from_secs(20),
             read: Duration::from_secs(30),
         };
-        Self { simulator, clock, patience, answered: Answered::default() }
+        let base_url = must("https://api.imbachat.com".parse());
+        Self { simulator, clock, patience, base_url, answered: Answered::default() }
     }
 
     /// When requests began to fail and to be answered again, by its changes. A refusal of one message
@@ -117,6 +124,10 @@ impl Transport for SimTransport {
             self.answered.note(self.clock.now(), false);
         }
         sent
+    }
+
+    fn base_url(&self) -> Option<&BaseUrl> {
+        Some(&self.base_url)
     }
 }
 

@@ -2,6 +2,7 @@
 //! API's own sample asks for dialogues and gets a support room.
 
 use super::list::{Rows, Sink};
+use super::pages::Page;
 use super::{Api, List, ListSummary};
 use crate::error::Error;
 use crate::id::SiteUserId;
@@ -132,10 +133,10 @@ impl Api {
         ))
     }
 
-    fn rooms_request(&self, request: &GetRooms, page: Option<u64>) -> Request {
+    fn rooms_request(&self, request: &GetRooms, page: Option<&Page>) -> Request {
         let mut form = request.form(&self.credentials.widget.to_string());
-        form.add_some("page", page.map(|page| page.to_string()));
-        let mut http = self.request(Endpoint::GetRooms, &form);
+        let query = page.map(|page| page.add_to(&mut form));
+        let mut http = self.page_request(Endpoint::GetRooms, &form, query);
         if let RoomsAuth::Jwt { user, expires } = &request.auth {
             let token = self.credentials.jwt(user, *expires);
             http.headers = vec![("JWT", HeaderText::Secret(token.into()))];

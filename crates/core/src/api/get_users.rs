@@ -2,6 +2,7 @@
 //! can be checked here is checked again.
 
 use super::list::{Rows, Sink};
+use super::pages::Page;
 use super::{Api, List, ListSummary};
 use crate::error::Error;
 use crate::id::UserId;
@@ -108,9 +109,9 @@ impl Api {
         ))
     }
 
-    pub(super) fn users_request(&self, request: &GetUsers, page: Option<u64>) -> Request {
+    pub(super) fn users_request(&self, request: &GetUsers, page: Option<&Page>) -> Request {
         let mut form = request.form(&self.credentials.widget.to_string());
-        form.add_some("page", page.map(|page| page.to_string()));
-        self.request(Endpoint::GetUsers, &form)
+        let query = page.map(|page| page.add_to(&mut form));
+        self.page_request(Endpoint::GetUsers, &form, query)
     }
 }

@@ -6,17 +6,15 @@ use std::hash::Hash;
 use std::ops::ControlFlow;
 
 use super::Api;
+use super::pages::{Page, Pages};
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{retry_after, server_time};
 use crate::text::escape_foreign;
 use crate::time::Timestamp;
 use crate::transport::{Request, Response, TransportErrorKind};
 use crate::wire::DecodeError;
-use crate::wire::split::{RawElement, Splitter};
+use crate::wire::split::{ListEnd, RawElement, Splitter};
 
-/// More pages than this are taken for a server that answers every page alike. At the smallest
-/// usual page size it is more rooms than any site has.
-const MAX_PAGES: u32 = 100_000;
 /// How much of an error page is read for the words in it.
 const MAX_ERROR_PAGE: usize = 16 * 1024;
 
@@ -30,12 +28,18 @@ pub struct ListSummary {
     pub bytes: u64,
     /// The JSON stood between other text (a PHP warning, a byte order mark).
     pub salvaged: bool,
+    /// `success` was a word and no truth value, as the vendor's own samples have it.
+    pub success_as_word: bool,
+    /// The list was an object with numbers for keys, as PHP writes an array with gaps.
+    pub is_map: bool,
     /// The body's `code`.
     pub code: Option<i64>,
     /// The server's clock, from the `Date` header of the last page.
     pub server_time: Option<Timestamp>,
     /// In how many pages the server answered; 1 for a plain list.
     pub pages: u32,
+    /// How many elements the server said there are, where it said so.
+    pub total: Option<u64>,
 }
 
 /// A list with everything that was wrong about it.
@@ -135,38 +139,43 @@ pub type Sink<'a> = dyn FnMut(RawElement<'_>) -> ControlFlow<()> + Send + 'a;
 impl Api {
     pub(super) async fn stream_list(
         &self,
-        request: &(dyn Fn(Option<u64>) -> Request + Send + Sync),
+        request: &(dyn Fn(Option<&Page>) -> Request + Send + Sync),
         sink: &mut Sink<'_>,
     ) -> Result<ListSummary, Error> {
         let mut whole = ListSummary {
             elements: 0,
             bytes: 0,
             salvaged: false,
+            success_as_word: false,
+            is_map: false,
             code: None,
             server_time: None,
             pages: 0,
+            total: None,
         };
-        let mut page = None;
+        let mut pages = Pages::new(self.transport.base_url(), self.options.max_pages);
         loop {
-            let next = self.stream_page(request(page), &mut whole, sink).await?;
-            match next {
-                None => return Ok(whole),
-                // A server that ignores the number answers with the first page for ever.
-                Some(next) if next <= page.unwrap_or(1) || whole.pages >= MAX_PAGES => {
-                    return Err(Error::new(ErrorKind::EndlessPages, format!("at page {next}")));
-                }
-                Some(next) => page = Some(next),
+            let page = pages.page();
+            let end = self.stream_page(request(page), &mut whole, sink).await;
+            let more =
+                end.and_then(|end| pages.follow(&end).map_err(|error| self.without_secrets(error)));
+            match more {
+                Ok(true) => {}
+                Ok(false) => return Ok(whole),
+                // What stands on earlier pages is no list without this one.
+                Err(error) if whole.pages > 0 => return Err(error.on_page(pages.count())),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    /// One page; the number of the next.
+    /// One page, and what stands beside its elements.
     async fn stream_page(
         &self,
         request: Request,
         whole: &mut ListSummary,
         sink: &mut Sink<'_>,
-    ) -> Result<Option<u64>, Error> {
+    ) -> Result<ListEnd, Error> {
         let mut response = self.open(request).await?;
         let mut splitter = Splitter::new(self.options.max_element);
         let before = whole.bytes;
@@ -200,10 +209,13 @@ impl Api {
         })?;
         whole.elements += end.elements;
         whole.salvaged |= end.salvaged;
+        whole.success_as_word |= end.success_as_word;
+        whole.is_map |= end.is_map;
         whole.code = end.code;
         whole.server_time = server_time(&response.headers);
         whole.pages += 1;
-        Ok(end.next_page)
+        whole.total = end.total.or(whole.total);
+        Ok(end)
     }
 
     /// Reads only as far as it is clear that the server accepts the question.

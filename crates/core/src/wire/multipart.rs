@@ -28,6 +28,12 @@ impl Form {
         self
     }
 
+    /// Whether there is a field of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(known, _)| known == name)
+    }
+
     /// The content type, which names the boundary, and the body. The same fields always make the
     /// same bytes: the boundary is a hash of them, and another one where it occurs in a value.
     #[must_use]

@@ -54,6 +54,8 @@ pub struct Splitter {
     /// Bytes since the last element.
     filler: u64,
     salvaged: bool,
+    /// Some element had a number for its key.
+    is_map: bool,
     elements: u64,
     list: Shape,
     envelope: Envelope,
@@ -135,6 +137,7 @@ impl Splitter {
             foreign: 0,
             filler: 0,
             salvaged: false,
+            is_map: false,
             elements: 0,
             list: Shape::default(),
             envelope: Envelope::default(),
@@ -203,7 +206,12 @@ impl Splitter {
             bytes: self.seen,
             salvaged: self.salvaged,
             code: self.envelope.code(),
+            success_as_word: self.envelope.success_as_word(),
+            is_map: self.is_map,
             next_page: self.envelope.next_page(),
+            next_url: self.envelope.next_url().map(ToOwned::to_owned),
+            page: self.envelope.current_page(),
+            total: self.envelope.total(),
         })
     }
 
@@ -358,6 +366,7 @@ impl Splitter {
             Frame::Page if is_data => return self.begin_data(byte, at),
             Frame::Page | Frame::Map if numbered => {
                 self.list.numbered |= frame == Frame::Page;
+                self.is_map = true;
                 Role::Element
             }
             Frame::Envelope if Envelope::wants(&self.key) => Role::Capture,

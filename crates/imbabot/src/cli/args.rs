@@ -75,6 +75,8 @@ pub(crate) enum Verb {
     },
     /// Checks the configuration offline and prints all errors
     Check,
+    /// Looks at this host, the store and the servers, and says what to do; posts nothing
+    Doctor(Doctor),
     /// Sends one message through the ledger
     Send(Send),
     /// The rooms, fetched now
@@ -152,6 +154,13 @@ pub(crate) struct Demo {
     /// Does not try to open the page in a browser
     #[arg(long)]
     pub(crate) no_open: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// Only this widget [default: all]
+    #[arg(long, value_name = "W")]
+    pub(crate) widget: Option<WidgetName>,
 }
 
 #[derive(Args)]

@@ -13,6 +13,8 @@ pub struct Poll {
     pub rooms: Duration,
     /// The same for users, who are polled only while some bot listens to them.
     pub users: Duration,
+    /// How far apart polls of a list may come in which nothing changes for long.
+    pub quiet_max: Duration,
     /// Good polls in a row without a room before it counts as gone.
     pub gone_after: u32,
     /// Whether the first good snapshot of a list raises no events.
@@ -37,6 +39,12 @@ pub(crate) static KEYS: &[Key] = &[
     )
     .or("60s"),
     Key::new(
+        "quiet_max",
+        Shape::Duration(Duration::ZERO, LONG),
+        "how far apart the polls of a list may come in which nothing changes: a tenth of the time without a change; 0s: always as above",
+    )
+    .or("0s"),
+    Key::new(
         "gone_after",
         Shape::Count(1, 1_000),
         "good polls in a row without a room before it counts as gone",
@@ -59,6 +67,7 @@ pub(crate) fn read(walk: &mut Walk<'_>, root: &Table) -> Poll {
     Poll {
         rooms: walk.get(&part, "rooms"),
         users: walk.get(&part, "users"),
+        quiet_max: walk.get(&part, "quiet_max"),
         gone_after: walk.get(&part, "gone_after"),
         baseline: walk.get(&part, "baseline"),
         timeout: walk.get(&part, "timeout"),

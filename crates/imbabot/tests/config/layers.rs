@@ -247,6 +247,7 @@ fn what_is_shown_has_an_origin_each_and_no_secret() {
     poll.baseline true default
     poll.gone_after 3 default
     poll.max_body "512MiB" default
+    poll.quiet_max "0s" default
     poll.rooms "5s" default
     poll.timeout "30s" default
     poll.users "60s" default

@@ -86,6 +86,7 @@ fn the_defaults_are_those_of_the_contract() {
             Poll {
                 rooms: 5s,
                 users: 60s,
+                quiet_max: 0ns,
                 gone_after: 3,
                 baseline: true,
                 timeout: 30s,

@@ -7,7 +7,8 @@ use imbabot_bot::WidgetName;
 use imbabot_core::{Error, ErrorKind, TransportErrorKind};
 use imbabot_store::ListKind;
 
-use super::{End, Key, TASK};
+use super::limit::Cut;
+use super::{End, Key, TASK, pace};
 use crate::breaker::{LONGEST_POLL, Refused};
 use crate::metrics::Family;
 use crate::settings::Settings;
@@ -21,17 +22,20 @@ const PAUSE_PER_POLL: u32 = 9;
 pub(super) struct After {
     /// How long until the next one.
     pub distance: Duration,
+    /// How long nobody is to be asked in any case.
+    pub least: Duration,
     /// A breaker closed.
     pub reopened: bool,
 }
 
-/// Tells what came of a poll.
+/// Tells what came of a poll of a list in which nothing changed for so long.
 pub(super) async fn conclude(
     shared: &Shared,
     settings: &Settings,
     (widget, kind): &Key,
     end: End,
     took: Duration,
+    quiet: Duration,
 ) -> Result<After, Fatal> {
     let now = shared.clock.now();
     let mut reopened = false;
@@ -44,9 +48,10 @@ pub(super) async fn conclude(
         ListKind::Rooms => settings.poll.rooms,
         ListKind::Users => settings.poll.users,
     };
+    let usual = pace::stretched(usual, settings.poll.quiet_max, quiet);
     let mut least = took.saturating_mul(PAUSE_PER_POLL);
     let (outcome, problem) = match end {
-        End::Good | End::Held => {
+        End::Good(_) | End::Held => {
             shared.store_works("commit_poll");
             reopened = answers_again(shared, widget);
             if matches!(end, End::Held) {
@@ -63,7 +68,7 @@ pub(super) async fn conclude(
         // Nothing was asked, so nothing is told.
         End::Spared => {
             let distance = shared.breaker(widget, |breaker| breaker.poll_distance(now, usual));
-            return Ok(After { distance, reopened });
+            return Ok(After { distance, least: Duration::ZERO, reopened });
         }
         End::Foreign => {
             shared.metrics.count(Family::snapshots_rejected_total, &["foreign_widget"]);
@@ -104,7 +109,18 @@ pub(super) async fn conclude(
     // Where no connection came about, the wait for it counts: the server's return is to be noticed
     // within the distance, not within that and a time-out.
     let waited = if least.is_zero() { took.min(distance / 2) } else { Duration::ZERO };
-    Ok(After { distance: distance.saturating_sub(waited).max(least), reopened })
+    Ok(After { distance: distance.saturating_sub(waited).max(least), least, reopened })
+}
+
+/// A list looks as if the server cut it.
+pub(super) fn tell_cut((widget, kind): &Key, cut: Cut) {
+    tracing::warn!(
+        widget = widget.as_str(),
+        list = kind.as_str(),
+        code = "IMB-P-LIMIT",
+        "{cut}: the server may cut the list without saying so, and then bots and announcements do \
+         not know of the rest. If the site has just so many, all is well"
+    );
 }
 
 /// The server answers, and what it answers can be used. True if that closed a breaker.
@@ -187,6 +203,7 @@ fn failed(
         ErrorKind::TooLarge | ErrorKind::ElementTooLarge => "too_large",
         ErrorKind::NotAList => "not_a_list",
         ErrorKind::Refused { .. } => "refused",
+        ErrorKind::EndlessPages | ErrorKind::PagesElsewhere => "pages",
         _ => "undecodable",
     };
     shared.metrics.count(Family::snapshots_rejected_total, &[why]);

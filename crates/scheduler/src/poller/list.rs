@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use imbabot_bot::{RoomChange, UserChange, WidgetName};
-use imbabot_core::{Error, GetRooms, GetUsers, ListSummary, Room, RoomsAuth, User, escape_foreign};
+use imbabot_core::{
+    Error, GetRooms, GetUsers, ListSummary, Room, RoomsAuth, Timestamp, User, escape_foreign,
+};
 use imbabot_store::{EventBody, ListKind};
 
 use super::End;
@@ -31,6 +33,7 @@ pub(super) trait Polled: Item + serde::Serialize + Clone {
         widget: &WidgetName,
         ids: &[u64],
     ) -> impl Future<Output = imbabot_store::Result<Vec<Self>>> + Send;
+    fn updated_at(&self) -> Option<Timestamp>;
     fn appeared(&self, returned: bool) -> Vec<EventBody>;
     fn changed(&self, before: &Self) -> Vec<EventBody>;
     fn gone(&self) -> Vec<EventBody>;
@@ -57,6 +60,10 @@ impl Polled for Room {
     ) -> imbabot_store::Result<Vec<Self>> {
         let ids: Vec<_> = ids.iter().map(|id| (*id).into()).collect();
         shared.store.rooms_by_id(widget, &ids).await
+    }
+
+    fn updated_at(&self) -> Option<Timestamp> {
+        self.updated_at
     }
 
     fn appeared(&self, returned: bool) -> Vec<EventBody> {
@@ -98,6 +105,10 @@ impl Polled for User {
         shared.store.users_by_id(widget, ids).await
     }
 
+    fn updated_at(&self) -> Option<Timestamp> {
+        self.updated_at
+    }
+
     fn appeared(&self, _: bool) -> Vec<EventBody> {
         let user = Box::new(self.clone());
         vec![EventBody::User { change: UserChange::Joined, user, before: None }]
@@ -120,12 +131,31 @@ impl Polled for User {
     }
 }
 
+/// What a good list was.
+pub(super) struct Seen {
+    /// As it came.
+    pub summary: ListSummary,
+    /// Something was in it that had not been in the one before.
+    pub came: bool,
+    /// Rows that could not be read.
+    pub quarantined: u64,
+    /// Rows that later ones replaced.
+    pub duplicates: u64,
+    /// Some row's `updated_at` is another one than before.
+    pub updated_at_moved: bool,
+    /// How many seconds the server's clock is ahead of ours.
+    pub ahead_seconds: Option<i64>,
+    /// It differed from the one before, or what it lacks may be gone soon.
+    pub moved: bool,
+}
+
 pub(super) async fn poll_list<T: Polled>(
     shared: &Shared,
     settings: &Settings,
     widget: &WidgetSettings,
     kind: ListKind,
     mut index: Index,
+    heed_updated_at: bool,
 ) -> (Option<Index>, End) {
     // The same for every run: hashes are stored, and one installation's say nothing about another's.
     let seed = widget.api.credentials().widget.0;
@@ -162,10 +192,30 @@ pub(super) async fn poll_list<T: Polled>(
         Verdict::Baseline => None,
         Verdict::Believed(delta) => Some(delta),
     };
+    // What is stored is of the list before, until this one is committed.
+    let updated_at_moved = match &delta {
+        Some(delta) if heed_updated_at => {
+            match moved(shared, &widget.name, &observed, &delta.changed).await {
+                Ok(moved) => moved,
+                Err(error) => return (Some(index), End::Store(error)),
+            }
+        }
+        _ => false,
+    };
     let commit = Commit { shared, settings, widget: &widget.name, kind };
     let committed = match &delta {
         None => commit.baseline(&observed).await,
         Some(delta) => commit.delta(&observed, delta).await,
+    };
+    let seen = Seen {
+        quarantined: observed.quarantined,
+        duplicates: observed.duplicates,
+        updated_at_moved,
+        ahead_seconds: shared.server_ahead(&widget.name).map(|micros| micros / 1_000_000),
+        came: delta.as_ref().is_some_and(|d| !d.appeared.is_empty() || !d.returned.is_empty()),
+        moved: index.len() != observed.ids().count()
+            || delta.as_ref().is_none_or(|delta| *delta != Delta::default()),
+        summary,
     };
     match committed {
         Ok(()) => {
@@ -176,11 +226,30 @@ pub(super) async fn poll_list<T: Polled>(
                 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
                 shared.metrics.set(Family::rooms, &[widget.name.as_str()], rooms as f64);
             }
-            (Some(index), End::Good)
+            (Some(index), End::Good(Box::new(seen)))
         }
         // What is on disk is not known: the index is read anew.
         Err(error) => (None, End::Store(error)),
     }
+}
+
+/// Whether some of the rows that changed have another `updated_at` than before. A few are looked at.
+async fn moved<T: Polled>(
+    shared: &Shared,
+    widget: &WidgetName,
+    observed: &Observed<T>,
+    changed: &[u64],
+) -> imbabot_store::Result<bool> {
+    const LOOKED_AT: usize = 5;
+    let ids = &changed[..changed.len().min(LOOKED_AT)];
+    if ids.is_empty() {
+        return Ok(false);
+    }
+    let before = T::stored(shared, widget, ids).await?;
+    Ok(before.iter().any(|before| {
+        let after = observed.decoded.get(&before.id());
+        after.is_some_and(|after| after.updated_at() != before.updated_at())
+    }))
 }
 
 fn note_oddities<T>(

@@ -14,7 +14,7 @@ use super::list::List;
 
 pub(super) fn answer(state: &State, form: &Form, tweaks: &Tweaks) -> Reply {
     let filter = Filter::of(form, state.options.honour_filters);
-    let mut list = List::new(tweaks);
+    let mut list = List::new(form, tweaks);
     for room in state.rooms.values() {
         if !room.vanished && filter.admits(state, room) {
             list.push(row(state, room, tweaks));

@@ -11,7 +11,7 @@ use super::Reply;
 use super::list::List;
 
 pub(super) fn answer(state: &State, form: &Form, tweaks: &Tweaks) -> Reply {
-    let mut list = List::new(tweaks);
+    let mut list = List::new(form, tweaks);
     for user in state.users.values() {
         if admits(state, form, user) {
             list.push(row(state, user, tweaks));

@@ -1,28 +1,30 @@
 //! What `get_rooms` and `get_users` share: the envelope around rows, and the shapes a fault may
 //! give it. Never looks into a row.
 
-use crate::fault::{ListShape, Tweaks};
+use crate::fault::{ListShape, Pages, Tweaks};
+use crate::form::Form;
 use crate::json::write_to;
 
 /// Collects rows of JSON text into one reply.
 pub(super) struct List<'a> {
     tweaks: &'a Tweaks,
+    /// Which page is asked for, where lists come in pages.
+    page: usize,
     rows: Rows,
 }
 
 /// An honest list of a million rooms is one text; only a fault needs its rows apart.
 enum Rows {
     Joined(String),
-    Apart(ListShape, Vec<String>),
+    Apart(Vec<String>),
 }
 
 impl<'a> List<'a> {
-    pub(super) fn new(tweaks: &'a Tweaks) -> Self {
-        let rows = match tweaks.list {
-            None => Rows::Joined(String::new()),
-            Some(shape) => Rows::Apart(shape, Vec::new()),
-        };
-        Self { tweaks, rows }
+    pub(super) fn new(form: &Form, tweaks: &'a Tweaks) -> Self {
+        let whole = tweaks.list.is_none() && tweaks.pages.is_none() && tweaks.limit.is_none();
+        let rows = if whole { Rows::Joined(String::new()) } else { Rows::Apart(Vec::new()) };
+        let page = form.value("page").and_then(|page| page.parse().ok());
+        Self { tweaks, page: page.unwrap_or(1).max(1), rows }
     }
 
     pub(super) fn push(&mut self, row: String) {
@@ -33,7 +35,7 @@ impl<'a> List<'a> {
                 }
                 rows.push_str(&row);
             }
-            Rows::Apart(_, rows) => rows.push(row),
+            Rows::Apart(rows) => rows.push(row),
         }
     }
 
@@ -41,10 +43,43 @@ impl<'a> List<'a> {
         let success = self.tweaks.success.as_deref().unwrap_or(r#""true""#);
         let data = match self.rows {
             Rows::Joined(rows) => format!("[{rows}]"),
-            Rows::Apart(shape, rows) => shaped(shape, rows),
+            Rows::Apart(mut rows) => {
+                match self.tweaks.limit {
+                    Some((most, false)) => rows.truncate(most),
+                    Some((most, true)) => drop(rows.drain(..rows.len().saturating_sub(most))),
+                    None => {}
+                }
+                if let Some(pages) = self.tweaks.pages {
+                    let data = paged(pages, self.page, &rows, self.tweaks.next_page.as_deref());
+                    return format!(r#"{{"success":{success},{data},"code":200}}"#);
+                }
+                match self.tweaks.list {
+                    Some(shape) => shaped(shape, rows),
+                    None => array(&rows),
+                }
+            }
         };
         format!(r#"{{"success":{success},"data":{data},"code":200}}"#)
     }
+}
+
+/// One page, with what Laravel's paginators write beside it.
+fn paged(pages: Pages, page: usize, rows: &[String], named: Option<&str>) -> String {
+    let last = rows.len().div_ceil(pages.size).max(1);
+    let here: Vec<String> =
+        rows.iter().skip((page - 1) * pages.size).take(pages.size).cloned().collect();
+    let next = match named {
+        Some(url) => crate::json::Dialect::default().quoted(url),
+        None if page < last => format!("\"/?page={}\"", page + 1),
+        None => "null".to_owned(),
+    };
+    let (data, size, total) = (array(&here), pages.size, rows.len());
+    let numbers =
+        format!(r#""current_page":{page},"last_page":{last},"per_page":{size},"total":{total}"#);
+    if pages.beside {
+        return format!(r#""data":{data},"links":{{"next":{next}}},"meta":{{{numbers}}}"#);
+    }
+    format!(r#""data":{{{numbers},"next_page_url":{next},"data":{data}}}"#)
 }
 
 fn shaped(shape: ListShape, mut rows: Vec<String>) -> String {

@@ -81,6 +81,17 @@ pub(crate) struct Tweaks {
     pub(crate) success: Option<String>,
     pub(crate) list: Option<ListShape>,
     pub(crate) imba_id: Option<i64>,
+    pub(crate) pages: Option<Pages>,
+    pub(crate) next_page: Option<String>,
+    /// How many rows of a list come, and whether those are its last.
+    pub(crate) limit: Option<(usize, bool)>,
+}
+
+/// How a list is cut into pages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pages {
+    pub(crate) size: usize,
+    pub(crate) beside: bool,
 }
 
 impl Plan {
@@ -136,6 +147,11 @@ impl Plan {
                 FaultKind::RepeatUuid => plan.tweaks.repeat_uuid = true,
                 FaultKind::SuccessAs(literal) => plan.tweaks.success = Some(literal),
                 FaultKind::List(shape) => plan.tweaks.list = Some(shape),
+                FaultKind::Pages { size, beside } => {
+                    plan.tweaks.pages = Some(Pages { size: size.max(1), beside });
+                }
+                FaultKind::NextPage(url) => plan.tweaks.next_page = Some(url),
+                FaultKind::Limit { rows, newest } => plan.tweaks.limit = Some((rows, newest)),
                 FaultKind::OtherWidget(id) => plan.tweaks.imba_id = Some(id),
                 FaultKind::Applied => applied = Some(true),
                 FaultKind::Unapplied => applied = Some(false),

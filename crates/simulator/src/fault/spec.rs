@@ -20,7 +20,8 @@ pub struct FaultSpecError {
 const KINDS: &str = "refuse, blackhole, close-unread, close, apply-then-close, silent, \
      apply-then-silent, late, status, header, retry-after, location, body, code, before, after, \
      type, gzip, gzip-bomb, truncate, truncate-chunked, cut, cut-chunked, stall, slow, interim, \
-     not-http, no-id, wrong-room, echo, repeat-id, repeat-uuid, success, list, other-widget, applied, unapplied";
+     not-http, no-id, wrong-room, echo, repeat-id, repeat-uuid, success, list, pages, \
+     pages-beside, next-page, limit, newest, other-widget, applied, unapplied";
 const MATCHERS: &str = "room, next, always, times, nth, every, p";
 
 pub(super) fn parse(spec: &str) -> Result<Fault, FaultSpecError> {
@@ -219,6 +220,15 @@ fn kinds(word: &Word<'_>) -> Result<Vec<FaultKind>, String> {
             let shape = named(&ListShape::NAMED, value);
             FaultKind::List(shape.ok_or_else(|| unknown_name(value, &ListShape::NAMED))?)
         }
+        "pages" | "pages-beside" => {
+            FaultKind::Pages { size: word.number("pages=15")?, beside: word.name == "pages-beside" }
+        }
+        "next-page" => {
+            FaultKind::NextPage(word.required("next-page=https://example.com/?page=2")?.to_owned())
+        }
+        "limit" | "newest" => {
+            FaultKind::Limit { rows: word.number("limit=100")?, newest: word.name == "newest" }
+        }
         "other-widget" => FaultKind::OtherWidget(word.number("other-widget=1")?),
         "applied" => return word.bare(FaultKind::Applied),
         "unapplied" => return word.bare(FaultKind::Unapplied),
@@ -350,6 +360,11 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &FaultKind) -> fmt::Result {
             let name = ListShape::NAMED.iter().find(|(_, known)| known == shape);
             write!(f, "list={}", name.map_or("", |(name, _)| name))
         }
+        FaultKind::Pages { size, beside: false } => write!(f, "pages={size}"),
+        FaultKind::Pages { size, beside: true } => write!(f, "pages-beside={size}"),
+        FaultKind::NextPage(url) => write!(f, "next-page={}", escaped(url)),
+        FaultKind::Limit { rows, newest: false } => write!(f, "limit={rows}"),
+        FaultKind::Limit { rows, newest: true } => write!(f, "newest={rows}"),
         FaultKind::OtherWidget(id) => write!(f, "other-widget={id}"),
         FaultKind::Applied => f.write_str("applied"),
         FaultKind::Unapplied => f.write_str("unapplied"),
@@ -413,6 +428,9 @@ mod tests {
             "send_msg:echo=other",
             "send_msg:success=\"true\"",
             "get_rooms:list=bad-row:other-widget=1",
+            "get_rooms:pages=15:next-page=https\\://example.com/?page=2:always",
+            "get_users:pages-beside=2:limit=100",
+            "get_rooms:newest=100",
         ];
         for spec in specs {
             assert_eq!(parse(spec).map(|fault| fault.to_string()), Ok(spec.to_owned()));
@@ -455,6 +473,7 @@ mod tests {
         check("any:close=hard", "\"hard\" is no way to close: fin or rst");
         check("any:body=@page", "\"@page\" is not known; there are @empty, @html");
         check("any:list=odd", "\"odd\" is not known; there are empty, null");
+        check("any:pages=many", "\"many\" is no number \"pages\" can use, as in pages=15");
         check("any:header=X", "a header has a name and a value");
         check("any:header=a b=c", "\"a b\" is no name of a header");
         check("any:type=a\nb", "\"a\\nb\" cannot stand in a header");

@@ -26,6 +26,16 @@ fn acts(bench: &Bench) -> Vec<String> {
         .collect()
 }
 
+pub fn a_pause_in_the_instant_of_the_one_before_holds_as_well(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    for scope in [PauseScope::All, PauseScope::Bot(bot("b"))] {
+        for (paused, changes) in [(true, true), (false, true), (true, true), (true, false)] {
+            assert_eq!(run(bench.store.pause(at(5), &scope, paused)), changes, "{scope}");
+            assert_eq!(run(bench.store.paused()).contains(&scope), paused, "{scope}");
+        }
+    }
+}
+
 pub fn a_pause_holds_from_the_moment_it_is_committed(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     let of_bot = NewDelivery { bot: Some(bot("b")), room: RoomId(2), ..message("of bot") };

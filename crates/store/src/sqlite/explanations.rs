@@ -66,8 +66,12 @@ pub(super) fn begin(
 ) -> Result<bool> {
     let changed = tx
         .prepare_cached(
-            "INSERT INTO stoppage (scope, reason, since, detail) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO NOTHING",
+            // What ended in this very instant goes on, so that it is not lost.
+            "INSERT INTO stoppage (scope, reason, since, detail)
+             SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM stoppage
+                 WHERE scope = ?1 AND reason = ?2 AND until IS NULL)
+             ON CONFLICT (scope, reason, since) DO UPDATE
+             SET until = NULL, detail = excluded.detail",
         )?
         .execute(params![scope, reason.as_str(), at.as_micros(), detail])?;
     Ok(changed > 0)

@@ -16,18 +16,30 @@ pub struct ListEnd {
     pub salvaged: bool,
     /// The body's `code`.
     pub code: Option<i64>,
+    /// `success` was a word and no truth value.
+    pub success_as_word: bool,
+    /// The list was an object with numbers for keys.
+    pub is_map: bool,
     /// The number of the page that follows, if the reply is a page and not the last.
     pub next_page: Option<u64>,
+    /// Where the reply says that the next page lies. Not an address to be asked as it is.
+    pub next_url: Option<String>,
+    /// Which page the reply says it is.
+    pub page: Option<u64>,
+    /// How many elements the reply says there are on all pages.
+    pub total: Option<u64>,
 }
 
 /// The fields of a reply other than the list. Of several of a name the last wins.
 #[derive(Debug, Default)]
 pub(super) struct Envelope {
     success: Option<bool>,
+    success_as_word: bool,
     code: Option<i64>,
     error: Option<String>,
     current_page: Option<u64>,
     last_page: Option<u64>,
+    total: Option<u64>,
     next_url: Option<String>,
 }
 
@@ -42,14 +54,17 @@ impl Envelope {
 
     /// Whether a field of a paginator's object matters.
     pub(super) fn wants_of_page(key: &[u8]) -> bool {
-        matches!(key, b"current_page" | b"last_page" | b"next_page_url")
+        matches!(key, b"current_page" | b"last_page" | b"next_page_url" | b"total")
     }
 
     /// Takes the text of one JSON value.
     pub(super) fn take(&mut self, key: &[u8], raw: &str) {
         let value = Loose::of(raw);
         match key {
-            b"success" => self.success = value.as_bool(),
+            b"success" => {
+                self.success = value.as_bool();
+                self.success_as_word = matches!(value, Loose::Text(_));
+            }
             b"code" => {
                 self.code = if value.is_nothing() { None } else { value.as_i64().or(Some(0)) }
             }
@@ -57,6 +72,7 @@ impl Envelope {
             b"meta" | b"links" => self.take_paging(raw),
             b"current_page" => self.current_page = value.as_u64(),
             b"last_page" => self.last_page = value.as_u64(),
+            b"total" => self.total = value.as_u64(),
             b"next_page_url" | b"next" => {
                 self.next_url = value.as_text().filter(|_| !value.is_nothing()).map(Into::into);
             }
@@ -80,12 +96,13 @@ impl Envelope {
     /// `links` and `meta` of Laravel's resource collections.
     fn take_paging(&mut self, raw: &str) {
         if let Ok(mut fields) = Fields::parse(raw.as_bytes()) {
-            for name in ["current_page", "last_page", "next"] {
+            for name in ["current_page", "last_page", "total", "next"] {
                 let value = fields.take(name);
                 match (name, value) {
                     (_, Loose::Absent) => {}
                     ("current_page", value) => self.current_page = value.as_u64(),
                     ("last_page", value) => self.last_page = value.as_u64(),
+                    ("total", value) => self.total = value.as_u64(),
                     (_, value) => {
                         self.next_url =
                             value.as_text().filter(|_| !value.is_nothing()).map(Into::into);
@@ -117,6 +134,22 @@ impl Envelope {
         }
     }
 
+    pub(super) fn success_as_word(&self) -> bool {
+        self.success_as_word
+    }
+
+    pub(super) fn current_page(&self) -> Option<u64> {
+        self.current_page
+    }
+
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    pub(super) fn next_url(&self) -> Option<&str> {
+        self.next_url.as_deref()
+    }
+
     pub(super) fn next_page(&self) -> Option<u64> {
         let current = self.current_page.unwrap_or(1);
         let more = self.next_url.is_some() || self.last_page.is_some_and(|last| last > current);
@@ -128,7 +161,7 @@ impl Envelope {
     }
 }
 
-/// `…?page=3` → 3. The address itself is never asked: who knows where it leads.
+/// `…?page=3` → 3.
 fn page_of(url: &str) -> Option<u64> {
     let query = url.split_once('?')?.1;
     let value = query.split('&').find_map(|pair| pair.strip_prefix("page="))?;
