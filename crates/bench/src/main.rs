@@ -1,0 +1,27 @@
+//! Prints the tables of `docs/performance.md`, one by its name. Every figure is a ratio against a
+//! yardstick that is measured in the same run, and nothing here is a test: a busy machine fails no
+//! build.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time as it is")]
+
+mod lists;
+mod table;
+
+use std::process::ExitCode;
+
+const TABLES: &str = "lists      P1 to P5: a list in memory, compared with the last one";
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let done = match wanted.as_str() {
+        "lists" => lists::run(),
+        _ => Err(anyhow::anyhow!("which table?\n{TABLES}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            table::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
