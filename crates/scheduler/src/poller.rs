@@ -5,6 +5,7 @@
 mod commit;
 mod conclude;
 mod list;
+mod spool;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,8 @@ enum End {
     Accepted,
     /// Nothing was asked: the server has to be found first.
     Spared,
+    /// What differs cannot be kept until it is committed: the disk is full, say. No snapshot.
+    Unspooled(String),
     /// The store failed.
     Store(imbabot_store::Error),
 }

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use imbabot_core::wire::split::{RawElement, Splitter};
+use imbabot_core::wire::split::{Elements, RawElement, Splitter};
 use imbabot_core::{Room, decode_room};
-use imbabot_scheduler::diff::{Index, Trust, Verdict, room_changes};
+use imbabot_scheduler::diff::{Index, Observation, Trust, Verdict, room_changes};
 
 const SEED: u64 = 627;
 
@@ -33,18 +33,16 @@ impl Ours {
     pub(crate) fn poll(&mut self, body: &[u8]) -> anyhow::Result<usize> {
         let mut observation = self.index.observe::<Room>(SEED);
         let mut splitter = Splitter::new(1024 * 1024);
-        splitter.feed(body, &mut |element: RawElement<'_>| {
-            let _ = observation.push(element.bytes);
-        })?;
+        splitter.feed(body, &mut Reader(&mut observation))?;
         splitter.finish()?;
-        let mut observed = observation.finish();
+        let observed = observation.finish();
         let mut events = 0;
         let gone = match self.index.judge(&observed, Trust::after(3)) {
             Verdict::Baseline => Vec::new(),
             Verdict::Held { .. } => anyhow::bail!("held"),
             Verdict::Believed(delta) => {
                 for id in &delta.changed {
-                    let Some(after) = observed.decoded.remove(id) else { continue };
+                    let Some((after, _)) = observed.decoded.get(*id) else { continue };
                     let Some(before) = self.before.get_mut(id) else { continue };
                     events += usize::from(!room_changes(before, &after).is_empty());
                     *before = after;
@@ -54,6 +52,18 @@ impl Ours {
         };
         self.index.commit(observed, &gone);
         Ok(events)
+    }
+}
+
+struct Reader<'a, 'i>(&'a mut Observation<'i, Room>);
+
+impl Elements for Reader<'_, '_> {
+    fn element(&mut self, element: RawElement<'_>) {
+        let _ = self.0.push(element.bytes);
+    }
+
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        self.0.known(ahead)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::text::escape_foreign;
 use crate::time::Timestamp;
 use crate::transport::{Request, Response, TransportErrorKind};
 use crate::wire::DecodeError;
-use crate::wire::split::{RawElement, Splitter};
+use crate::wire::split::{Elements, RawElement, Splitter};
 
 /// More pages than this are taken for a server that answers every page alike. At the smallest
 /// usual page size it is more rooms than any site has.
@@ -129,8 +129,47 @@ pub fn is_senseless(unreadable: u64, readable: u64) -> bool {
     unreadable > 10_000 && unreadable > readable
 }
 
-/// What takes the elements of a list. `Break` gives the list up, as one that makes no sense.
-pub type Sink<'a> = dyn FnMut(RawElement<'_>) -> ControlFlow<()> + Send + 'a;
+/// What takes the elements of a list; any closure of this shape does.
+pub trait TakeElements: Send {
+    /// The next element. `Break` gives the list up, as one that makes no sense.
+    fn element(&mut self, element: RawElement<'_>) -> ControlFlow<()>;
+
+    /// As [`Elements::known`]: the length of an element that need not be handed on again, or 0.
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        let _ = ahead;
+        0
+    }
+}
+
+impl<F: FnMut(RawElement<'_>) -> ControlFlow<()> + Send> TakeElements for F {
+    fn element(&mut self, element: RawElement<'_>) -> ControlFlow<()> {
+        self(element)
+    }
+}
+
+/// What takes the elements of a list, whatever it is.
+pub type Sink<'a> = dyn TakeElements + 'a;
+
+/// The elements of one page, on their way to who takes those of all.
+struct Page<'a, 'b> {
+    sink: &'a mut Sink<'b>,
+    /// Bytes of the pages before.
+    before: u64,
+    flow: ControlFlow<()>,
+}
+
+impl Elements for Page<'_, '_> {
+    fn element(&mut self, element: RawElement<'_>) {
+        if self.flow.is_continue() {
+            let offset = self.before + element.offset;
+            self.flow = self.sink.element(RawElement { offset, ..element });
+        }
+    }
+
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        self.sink.known(ahead)
+    }
+}
 
 impl Api {
     pub(super) async fn stream_list(
@@ -177,13 +216,10 @@ impl Api {
                     let message = format!("over {} bytes", self.options.max_list);
                     return Err(Error::new(ErrorKind::TooLarge, message));
                 }
-                let mut flow = ControlFlow::Continue(());
-                splitter.feed(&chunk, &mut |element: RawElement<'_>| {
-                    if flow.is_continue() {
-                        flow = sink(RawElement { offset: before + element.offset, ..element });
-                    }
-                })?;
-                if flow.is_break() {
+                let flow = ControlFlow::Continue(());
+                let mut page = Page { sink: &mut *sink, before, flow };
+                splitter.feed(&chunk, &mut page)?;
+                if page.flow.is_break() {
                     let message = format!("given up after {} bytes", whole.bytes);
                     return Err(Error::new(ErrorKind::Senseless, message));
                 }
