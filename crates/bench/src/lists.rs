@@ -2,8 +2,8 @@
 //! stand what one writes first (`serde_json` into owned structs, and a `HashMap`) and the least that
 //! anything can cost that looks at each byte once (a copy of the body).
 
-mod body;
-mod naive;
+pub(crate) mod body;
+pub(crate) mod naive;
 mod ours;
 
 use std::hint::black_box;

@@ -4,17 +4,22 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time as it is")]
 
+mod daemon;
 mod lists;
 mod table;
 
 use std::process::ExitCode;
 
-const TABLES: &str = "lists      P1 to P5: a list in memory, compared with the last one";
+const TABLES: &str = "\
+lists      P1 to P5: a list in memory, compared with the last one
+daemon     P6: the whole daemon over HTTP, with 100,000 rooms and with a million";
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let done = match wanted.as_str() {
         "lists" => lists::run(),
+        "daemon" => daemon::run(),
+        daemon::NAIVE => daemon::naive(),
         _ => Err(anyhow::anyhow!("which table?\n{TABLES}")),
     };
     match done {

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 /// How long a room is, comma included.
 const LENGTH: usize = 265;
 
+const HEAD: &str = r#"{"success":"true","data":["#;
+
 /// A site with so many rooms.
 pub(crate) struct Site {
     rooms: u64,
@@ -17,6 +19,11 @@ impl Site {
 
     pub(crate) fn rooms(&self) -> u64 {
         self.rooms
+    }
+
+    /// Where in its list the room of this number stands: each is as long as any other.
+    pub(crate) fn offset_of(id: u64) -> usize {
+        HEAD.len() + LENGTH * usize::try_from(id - 1).unwrap_or(0)
     }
 
     /// Its list.
@@ -32,7 +39,7 @@ impl Site {
     fn list(&self, is_changed: impl Fn(u64) -> bool) -> Vec<u8> {
         let rooms = usize::try_from(self.rooms).unwrap_or(usize::MAX);
         let mut body = String::with_capacity(rooms * LENGTH + 100);
-        body.push_str(r#"{"success":"true","data":["#);
+        body.push_str(HEAD);
         for id in 1..=self.rooms {
             if id > 1 {
                 body.push(',');

@@ -47,7 +47,7 @@ impl Apart {
         let (tell, answers) = mpsc::channel();
         let bodies = Arc::clone(bodies);
         thread::spawn(move || {
-            let mut naive = Naive { last: HashMap::new() };
+            let mut naive = Naive::default();
             while let Ok(which) = asked.recv() {
                 let (seconds, found) = timed(|| naive.poll(&bodies[which]));
                 let _ = tell.send(found.map(|found| (seconds, found)));
@@ -66,13 +66,14 @@ impl Apart {
 }
 
 /// The rooms of the last list.
-struct Naive {
+#[derive(Default)]
+pub(crate) struct Naive {
     last: HashMap<u64, Room>,
 }
 
 impl Naive {
     /// How many rooms are new, changed or gone.
-    fn poll(&mut self, body: &[u8]) -> anyhow::Result<usize> {
+    pub(crate) fn poll(&mut self, body: &[u8]) -> anyhow::Result<usize> {
         let reply: Reply = serde_json::from_slice(body)?;
         let rooms: HashMap<u64, Room> =
             reply.data.into_iter().map(|room| (room.id, room)).collect();
