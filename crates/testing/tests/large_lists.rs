@@ -8,7 +8,7 @@ use imbabot_scheduler::NotReady;
 use imbabot_store::ListKind;
 use imbabot_testing::World;
 
-/// Some five megabytes; four are held in memory.
+/// Some five megabytes; one is held in memory.
 const ROOMS: usize = 20_000;
 
 fn world() -> World {
