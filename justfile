@@ -46,3 +46,8 @@ keys:
 # Licences, duplicates and sources of what we depend on; needs cargo-deny, not the network.
 deny:
     cargo deny check licenses bans sources
+
+# A table of docs/performance.md: lists, daemon.
+bench table:
+    cargo build --release
+    cargo run --release -p imbabot-bench -- {{ table }}

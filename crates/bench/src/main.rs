@@ -4,18 +4,25 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time as it is")]
 
+mod daemon;
+mod lists;
 mod schedules;
 mod table;
 
 use std::process::ExitCode;
 
-const TABLES: &str =
-    "schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler";
+const TABLES: &str = "\
+lists      P1 to P5: a list in memory, compared with the last one
+daemon     P6: the whole daemon over HTTP, with 100,000 rooms and with a million
+schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler";
 
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     let done = match given[..] {
+        ["lists"] => lists::run(),
+        ["daemon"] => daemon::run(),
+        [daemon::NAIVE] => daemon::naive(),
         ["schedules"] => schedules::run(),
         ["schedules", part] => schedules::part(part),
         _ => Err(anyhow::anyhow!("which table?\n{TABLES}")),

@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use api::{
     Api, ApiOptions, GetRooms, GetUsers, List, ListSummary, Probe, Quarantined, RoomsAuth, SendMsg,
-    Sink, is_senseless,
+    Sink, TakeElements, is_senseless,
 };
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use client::{HttpSettings, HttpTransport, Resolver};

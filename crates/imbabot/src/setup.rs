@@ -64,6 +64,7 @@ pub(crate) fn settings(config: &Config, registry: &Registry) -> Result<Settings,
         gone_after: config.poll.gone_after,
         baseline: config.poll.baseline,
     };
+    settings.spool = config.store.path.parent().map(Into::into);
     let delivery = &config.delivery;
     settings.delivery = DeliverySettings {
         policy: delivery.policy,

@@ -1,19 +1,29 @@
 //! What changed between two lists, and whether to believe it. Pure: bytes and an index in, a
 //! verdict out; no I/O, no clock.
 //!
-//! Elements are compared by a hash of their bytes, in the order in which the server listed them
-//! last time; only what differs is decoded. An index holds a few words per room, never a room.
+//! Elements are compared by a mark of their bytes, in the order in which the server listed them last
+//! time. What the mark says of an element's length makes that cheap: where the next element is
+//! expected, so many bytes are hashed, and if they are the same, nobody looks for their end. Only what
+//! differs is decoded, and its bytes, not the element, are kept until the list is whole. An index
+//! holds two words per element, never an element.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
+#[cfg(test)]
+mod agreement;
+mod mark;
+mod observe;
+mod rows;
+mod spool;
+
+use std::collections::BTreeMap;
 
 use imbabot_bot::{RoomChange, UserChange};
-use imbabot_core::{Room, User, WidgetId, decode_room, decode_user, is_senseless};
-use twox_hash::XxHash3_64;
+use imbabot_core::{Room, User, WidgetId, decode_room, decode_user};
 
-/// From so many rows on, those that are there twice are let go of while the list arrives: below,
-/// they cost a megabyte.
-const COMPACT_AT: usize = 64 * 1024;
+use mark::Marker;
+use rows::{Rows, is_live};
+
+pub use observe::{Decoded, Observation, Observed};
+pub use spool::{InMemory, Spool};
 
 /// An element of a list.
 pub trait Item: Sized + Send + 'static {
@@ -84,14 +94,12 @@ impl Trust {
 pub struct Index {
     /// Whether a first list was believed.
     has_baseline: bool,
-    /// Ids and hashes, ascending by id.
-    listed: Vec<(u64, u64)>,
-    /// The order of the last list, as positions in `listed`.
-    order: Vec<u32>,
-    /// Ids that were listed once and are gone.
-    gone: HashSet<u64>,
-    /// Hashes of rows that say they were deleted, with their ids.
-    deleted: HashMap<u64, u64>,
+    /// The elements of the last list, and those that were not in it but are not gone yet.
+    rows: Rows,
+    /// How many of them count: the others say that they were deleted.
+    live: usize,
+    /// Ids that were listed once and are gone, ascending.
+    gone: Vec<u64>,
     /// Listed ids that the last lists did not have, and how many lists that were.
     missing: BTreeMap<u64, u32>,
     /// A mass change that is not believed yet.
@@ -108,50 +116,24 @@ struct Suspicion {
 
 impl Suspicion {
     /// Whether a later list still says all of it. It may say more: life goes on meanwhile.
-    fn is_confirmed_by(&self, delta: &Delta, missing: &[u64]) -> bool {
+    fn is_confirmed_by(&self, found: &Compared) -> bool {
+        let delta = &found.delta;
         let has = |id: &u64| {
             delta.appeared.binary_search(id).is_ok() || delta.returned.binary_search(id).is_ok()
         };
         self.appeared.iter().all(has)
-            && self.missing.iter().all(|id| missing.binary_search(id).is_ok())
+            && self.missing.iter().all(|id| found.missing.binary_search(id).is_ok())
     }
 }
 
-/// A list as it arrives.
-#[derive(Debug)]
-pub struct Observation<'i, T> {
-    index: &'i Index,
-    seed: u64,
-    cursor: usize,
-    seen: Vec<(u64, u64)>,
-    decoded: HashMap<u64, T>,
-    deleted: HashMap<u64, u64>,
-    quarantined: u64,
-    first_quarantined: Option<String>,
-    widgets: HashSet<WidgetId>,
-    /// Rows that later ones replaced, of those that were let go of already.
-    replaced: u64,
-    /// When `seen` is looked through for such.
-    compact_at: usize,
-}
-
-/// A list that arrived whole.
-#[derive(Debug)]
-pub struct Observed<T> {
-    /// Ids and hashes, ascending by id.
-    seen: Vec<(u64, u64)>,
-    order: Vec<u32>,
-    /// What was decoded because its bytes were not known.
-    pub decoded: HashMap<u64, T>,
-    deleted: HashMap<u64, u64>,
-    /// Rows that could not be read.
-    pub quarantined: u64,
-    /// What was wrong with the first of them.
-    pub first_quarantined: Option<String>,
-    /// Ids that were listed more than once: the last one counted.
-    pub duplicates: u64,
-    /// The widgets that decoded rows say they belong to.
-    pub widgets: HashSet<WidgetId>,
+/// Two lists side by side. All ids ascend.
+#[derive(Default)]
+struct Compared {
+    delta: Delta,
+    /// Listed before and not now, or only as deleted.
+    missing: Vec<u64>,
+    /// Those of them that are listed as deleted.
+    deleted: Vec<u64>,
 }
 
 /// What differs, by id, ascending.
@@ -165,6 +147,38 @@ pub struct Delta {
     pub changed: Vec<u64>,
     /// Missing for long enough, or marked as deleted.
     pub gone: Vec<u64>,
+}
+
+/// What became of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Not listed before.
+    Appeared,
+    /// Gone before, listed again.
+    Returned,
+    /// Listed with other bytes.
+    Changed,
+    /// Missing for long enough, or marked as deleted.
+    Gone,
+}
+
+impl Delta {
+    /// Everything that differs, ascending by id.
+    pub fn fates(&self) -> impl Iterator<Item = (u64, Fate)> + '_ {
+        let mut left = [
+            (&self.appeared[..], Fate::Appeared),
+            (&self.returned[..], Fate::Returned),
+            (&self.changed[..], Fate::Changed),
+            (&self.gone[..], Fate::Gone),
+        ];
+        std::iter::from_fn(move || {
+            let next =
+                left.iter_mut().filter(|(ids, _)| !ids.is_empty()).min_by_key(|(ids, _)| ids[0])?;
+            let (id, rest) = next.0.split_first()?;
+            next.0 = rest;
+            Some((*id, next.1))
+        })
+    }
 }
 
 /// Whether a list is believed.
@@ -188,22 +202,23 @@ pub enum Verdict {
 impl Index {
     /// What the store remembers.
     #[must_use]
-    pub fn restore(has_baseline: bool, mut listed: Vec<(u64, u64)>, gone: Vec<u64>) -> Self {
+    pub fn restore(has_baseline: bool, mut listed: Vec<(u64, u64)>, mut gone: Vec<u64>) -> Self {
         listed.sort_unstable();
-        let order = (0..listed.len()).map(position).collect();
-        Self { has_baseline, listed, order, gone: gone.into_iter().collect(), ..Self::default() }
+        gone.sort_unstable();
+        let live = listed.len();
+        Self { has_baseline, rows: Rows::ascending(listed), live, gone, ..Self::default() }
     }
 
     /// How many elements are listed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.listed.len()
+        self.live
     }
 
     /// Whether nothing is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.listed.is_empty()
+        self.live == 0
     }
 
     /// Whether a first list was believed.
@@ -212,76 +227,38 @@ impl Index {
         self.has_baseline
     }
 
-    /// Begins to read a list.
+    /// Begins to read a list; what differs is kept in memory.
     #[must_use]
     pub fn observe<T: Item>(&self, seed: u64) -> Observation<'_, T> {
-        Observation {
-            index: self,
-            seed,
-            cursor: 0,
-            seen: Vec::with_capacity(self.listed.len()),
-            decoded: HashMap::new(),
-            deleted: HashMap::new(),
-            quarantined: 0,
-            first_quarantined: None,
-            replaced: 0,
-            compact_at: COMPACT_AT,
-            widgets: HashSet::new(),
-        }
+        self.observe_with(seed, InMemory::default())
     }
 
-    fn place_of(&self, id: u64) -> Option<usize> {
-        self.listed.binary_search_by_key(&id, |(listed, _)| *listed).ok()
+    /// Begins to read a list; what differs is kept there.
+    #[must_use]
+    pub fn observe_with<T: Item, S: Spool>(&self, seed: u64, spool: S) -> Observation<'_, T, S> {
+        Observation::new(&self.rows, self.live, Marker::new(seed), spool)
     }
 
     /// Judges a whole list. Counts what is missing; nothing else changes before
     /// [`Index::commit`].
-    pub fn judge<T>(&mut self, observed: &Observed<T>, trust: Trust) -> Verdict {
+    pub fn judge<T, S>(&mut self, observed: &Observed<T, S>, trust: Trust) -> Verdict {
         if !self.has_baseline {
             return Verdict::Baseline;
         }
-        let mut delta = Delta::default();
-        let mut missing = Vec::new();
-        let (mut old, mut new) = (self.listed.iter().peekable(), observed.seen.iter().peekable());
-        loop {
-            match (old.peek(), new.peek()) {
-                (None, None) => break,
-                (Some((a, _)), Some((b, _))) if a == b => {
-                    let (id, before) = old.next().copied().unwrap_or_default();
-                    let (_, after) = new.next().copied().unwrap_or_default();
-                    if before != after {
-                        delta.changed.push(id);
-                    }
-                }
-                (Some((a, _)), other) if other.is_none_or(|(b, _)| a < b) => {
-                    missing.push(*a);
-                    old.next();
-                }
-                (_, Some((b, _))) => {
-                    if self.gone.contains(b) {
-                        delta.returned.push(*b);
-                    } else {
-                        delta.appeared.push(*b);
-                    }
-                    new.next();
-                }
-                (Some(_), None) => break,
-            }
-        }
-        let appeared = delta.appeared.len() + delta.returned.len();
-        let deleted: HashSet<u64> = observed.deleted.values().copied().collect();
-        let vanished = missing.iter().filter(|id| !deleted.contains(id)).count();
+        let found = self.compare(observed);
+        let appeared = found.delta.appeared.len() + found.delta.returned.len();
+        let vanished = found.missing.len() - found.deleted.len();
         // Only what is newly missing or new can be a mass: what was believed before is settled.
-        let mass = |count: usize| count >= trust.mass && count * 2 > self.listed.len();
+        let mass = |count: usize| count >= trust.mass && count * 2 > self.live;
         if mass(appeared) || mass(vanished) {
             let said = match &mut self.suspicion {
-                Some(before) if before.is_confirmed_by(&delta, &missing) => {
+                Some(before) if before.is_confirmed_by(&found) => {
                     before.said += 1;
                     before.said
                 }
                 other => {
-                    let appeared = [&delta.appeared[..], &delta.returned].concat();
-                    *other = Some(Suspicion { appeared, missing: missing.clone(), said: 1 });
+                    let appeared = [&found.delta.appeared[..], &found.delta.returned].concat();
+                    *other = Some(Suspicion { appeared, missing: found.missing.clone(), said: 1 });
                     1
                 }
             };
@@ -289,221 +266,103 @@ impl Index {
                 return Verdict::Held { appeared, missing: vanished, said };
             }
             // Ten lists agree: what is missing has been missing for long enough.
-            delta.gone = missing;
             self.missing.clear();
-            return Verdict::Believed(delta);
+            return Verdict::Believed(Delta { gone: found.missing, ..found.delta });
         }
         self.suspicion = None;
+        let Compared { mut delta, missing, deleted } = found;
         self.missing.retain(|id, _| missing.binary_search(id).is_ok());
         for id in missing {
             let polls = self.missing.entry(id).or_default();
             *polls += 1;
-            if *polls >= trust.gone_after || deleted.contains(&id) {
+            if *polls >= trust.gone_after || deleted.binary_search(&id).is_ok() {
                 delta.gone.push(id);
             }
         }
         Verdict::Believed(delta)
     }
 
+    fn compare<T, S>(&self, observed: &Observed<T, S>) -> Compared {
+        let mut found = Compared::default();
+        let Some(rows) = observed.rows() else {
+            // The same ids in the same order: only what was kept can differ.
+            for (id, new) in observed.decoded.marks() {
+                let old = self.rows.place_of(id).and_then(|at| self.rows.get(at));
+                self.note(&mut found, id, old.map(|(_, mark)| mark), Some(new));
+            }
+            return found;
+        };
+        let (mut old, mut new) = (self.rows.by_id().peekable(), rows.by_id().peekable());
+        loop {
+            let (id, before, after) = match (old.peek().copied(), new.peek().copied()) {
+                (None, None) => return found,
+                (Some((a, before)), Some((b, after))) if a == b => (a, Some(before), Some(after)),
+                (Some((a, before)), other) if other.is_none_or(|(b, _)| a < b) => {
+                    (a, Some(before), None)
+                }
+                (_, Some((b, after))) => (b, None, Some(after)),
+                (Some((a, before)), None) => (a, Some(before), None),
+            };
+            if before.is_some() {
+                old.next();
+            }
+            if after.is_some() {
+                new.next();
+            }
+            self.note(&mut found, id, before, after);
+        }
+    }
+
+    /// Notes what became of one id, by its marks before and now.
+    fn note(&self, found: &mut Compared, id: u64, before: Option<u64>, after: Option<u64>) {
+        match (before.is_some_and(is_live), after.is_some_and(is_live)) {
+            (true, true) if before != after => found.delta.changed.push(id),
+            (true, false) => {
+                found.missing.push(id);
+                if after.is_some() {
+                    found.deleted.push(id);
+                }
+            }
+            (false, true) if self.gone.binary_search(&id).is_ok() => found.delta.returned.push(id),
+            (false, true) => found.delta.appeared.push(id),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     /// The list was committed: it is what the next one is compared with.
-    pub fn commit<T>(&mut self, observed: Observed<T>, gone: &[u64]) {
+    pub fn commit<T, S>(&mut self, observed: Observed<T, S>, gone: &[u64]) {
         for id in gone {
             self.missing.remove(id);
-            self.gone.insert(*id);
         }
-        self.deleted = observed.deleted;
-        if self.missing.is_empty() {
-            self.listed = observed.seen;
-            self.order = observed.order;
-        } else {
-            // What is missing but not gone stays listed, with the bytes it had.
-            let old = std::mem::take(&mut self.listed);
-            let kept = old.into_iter().filter(|(id, _)| self.missing.contains_key(id));
-            let mut listed: Vec<(u64, u64)> = observed.seen.iter().copied().chain(kept).collect();
-            listed.sort_unstable();
-            let place: Vec<u32> = observed
-                .seen
-                .iter()
-                .filter_map(|(id, _)| listed.binary_search_by_key(id, |(i, _)| *i).ok())
-                .map(position)
-                .collect();
-            self.order =
-                observed.order.iter().filter_map(|p| place.get(*p as usize).copied()).collect();
-            self.listed = listed;
+        self.gone.extend_from_slice(gone);
+        self.gone.sort_unstable();
+        self.gone.dedup();
+        let is_same = observed.rows().is_none() && observed.decoded.marks().next().is_none();
+        match observed.into_rows() {
+            Ok(rows) => {
+                let kept = |id: &u64| self.rows.get(self.rows.place_of(*id)?);
+                // What is missing but not gone stays listed, with the bytes it had.
+                let kept: Vec<_> = self.missing.keys().filter_map(kept).collect();
+                self.rows = rows.with(&kept);
+                self.live = self.rows.live().count();
+            }
+            Err(marks) => {
+                for (id, mark) in marks {
+                    let Some(before) = self.rows.set(id, mark) else { continue };
+                    self.live =
+                        self.live + usize::from(is_live(mark)) - usize::from(is_live(before));
+                }
+            }
         }
-        for (id, _) in &self.listed {
-            self.gone.remove(id);
+        if !is_same && !self.gone.is_empty() {
+            let mut live = self.rows.live().peekable();
+            self.gone.retain(|id| {
+                while live.next_if(|listed| listed < id).is_some() {}
+                live.peek() != Some(id)
+            });
         }
         self.has_baseline = true;
         self.suspicion = None;
-    }
-}
-
-/// Positions are kept in 32 bits: a list of four thousand million rooms is no list of a chat.
-fn position(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
-}
-
-impl<T: Item> Observation<'_, T> {
-    /// The next element of the list. `Break` if it makes no sense to go on: hardly a row can be
-    /// read, or the same ones come again and again. Such a list is no snapshot.
-    pub fn push(&mut self, bytes: &[u8]) -> ControlFlow<()> {
-        self.take(bytes);
-        if is_senseless(self.quarantined, self.seen.len() as u64) {
-            return ControlFlow::Break(());
-        }
-        if self.seen.len() >= self.compact_at { self.compact() } else { ControlFlow::Continue(()) }
-    }
-
-    /// Lets go of rows that later ones replaced, so that a list costs memory for each of its rooms
-    /// and not for each of its rows.
-    fn compact(&mut self) -> ControlFlow<()> {
-        let before = self.seen.len();
-        let last: HashMap<u64, usize> =
-            self.seen.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
-        let mut place = 0;
-        self.seen.retain(|(id, _)| {
-            place += 1;
-            last.get(id) == Some(&(place - 1))
-        });
-        self.replaced += (before - self.seen.len()) as u64;
-        self.compact_at = COMPACT_AT.max(self.seen.len() * 2);
-        // Every row twice is a mistake of the server's; every row four times is no list.
-        if self.seen.len() < before / 4 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let hash = XxHash3_64::oneshot_with_seed(self.seed, bytes);
-        let listed = &self.index.listed;
-        let expected = self.index.order.get(self.cursor).and_then(|at| listed.get(*at as usize));
-        if let Some((id, known)) = expected
-            && *known == hash
-        {
-            self.seen.push((*id, hash));
-            self.cursor += 1;
-            return;
-        }
-        if let Some(id) = self.index.deleted.get(&hash) {
-            self.deleted.insert(hash, *id);
-            return;
-        }
-        match T::decode(bytes) {
-            Ok(item) => self.accept(item, hash),
-            Err(why) => self.quarantine(bytes, why),
-        }
-    }
-
-    fn accept(&mut self, item: T, hash: u64) {
-        let id = item.id();
-        self.widgets.extend(item.widget());
-        if item.is_deleted() {
-            self.deleted.insert(hash, id);
-            return;
-        }
-        self.seen.push((id, hash));
-        if let Some(place) = self.index.place_of(id) {
-            // The server's order moved on: go on from here.
-            let next = self.index.order.get(self.cursor).copied();
-            if next == Some(position(place)) {
-                self.cursor += 1;
-            } else if let Some(at) = self.find_in_order(place) {
-                self.cursor = at + 1;
-            }
-            if self.index.listed.get(place).is_some_and(|(_, known)| *known == hash) {
-                self.decoded.remove(&id);
-                return;
-            }
-        }
-        self.decoded.insert(id, item);
-    }
-
-    /// Where the list had this element last time, looked for near by: a list in which everything
-    /// moved is decoded anyway.
-    fn find_in_order(&self, place: usize) -> Option<usize> {
-        let wanted = position(place);
-        let from = self.cursor;
-        let ahead = self.index.order.iter().enumerate().skip(from).take(64);
-        ahead.map(|(at, p)| (at, *p)).find(|(_, p)| *p == wanted).map(|(at, _)| at)
-    }
-
-    fn quarantine(&mut self, bytes: &[u8], why: String) {
-        #[derive(serde::Deserialize)]
-        struct OnlyId {
-            id: imbabot_core::RoomId,
-        }
-        self.quarantined += 1;
-        self.first_quarantined.get_or_insert(why);
-        // A row that cannot be read any more is not a row that is gone.
-        if let Ok(OnlyId { id }) = serde_json::from_slice(bytes)
-            && let Some(place) = self.index.place_of(id.0)
-        {
-            self.seen.push(self.index.listed[place]);
-        }
-    }
-
-    /// The list is whole.
-    #[must_use]
-    pub fn finish(self) -> Observed<T> {
-        // By id, and for one id by its place in the list: the last wins.
-        let mut by_id: Vec<(u64, u32)> =
-            self.seen.iter().enumerate().map(|(place, (id, _))| (*id, position(place))).collect();
-        by_id.sort_unstable();
-        let mut last: Vec<(u64, u32)> = Vec::with_capacity(by_id.len());
-        for (id, place) in by_id {
-            match last.last_mut() {
-                Some((before, kept)) if *before == id => *kept = place,
-                _ => last.push((id, place)),
-            }
-        }
-        let duplicates = self.replaced + (self.seen.len() - last.len()) as u64;
-        let seen: Vec<(u64, u64)> =
-            last.iter().filter_map(|(_, place)| self.seen.get(*place as usize).copied()).collect();
-        let mut order: Vec<u32> = (0..last.len()).map(position).collect();
-        order.sort_unstable_by_key(|at| last.get(*at as usize).map(|(_, place)| *place));
-        let mut decoded = self.decoded;
-        let mut deleted = self.deleted;
-        deleted.retain(|_, id| seen.binary_search_by_key(id, |(i, _)| *i).is_err());
-        decoded.retain(|id, _| seen.binary_search_by_key(id, |(i, _)| *i).is_ok());
-        Observed {
-            seen,
-            order,
-            decoded,
-            deleted,
-            quarantined: self.quarantined,
-            first_quarantined: self.first_quarantined,
-            duplicates,
-            widgets: self.widgets,
-        }
-    }
-}
-
-impl<T> Observed<T> {
-    /// How many elements the list has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.seen.len()
-    }
-
-    /// Whether the list is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
-    }
-
-    /// The hash of an element.
-    #[must_use]
-    pub fn hash_of(&self, id: u64) -> Option<u64> {
-        let place = self.seen.binary_search_by_key(&id, |(listed, _)| *listed).ok()?;
-        self.seen.get(place).map(|(_, hash)| *hash)
-    }
-
-    /// All ids, ascending.
-    pub fn ids(&self) -> impl Iterator<Item = u64> + '_ {
-        self.seen.iter().map(|(id, _)| *id)
     }
 }
 

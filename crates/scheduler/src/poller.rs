@@ -9,6 +9,7 @@ mod learn;
 mod limit;
 mod list;
 mod pace;
+mod spool;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ enum End {
     Accepted,
     /// Nothing was asked: the server has to be found first.
     Spared,
+    /// What differs cannot be kept until it is committed: the disk is full, say. No snapshot.
+    Unspooled(String),
     /// The store failed.
     Store(imbabot_store::Error),
 }

@@ -1,6 +1,7 @@
 //! What the engine is to do, as plain data: widgets, bots, announcements, bounds. Where it came
 //! from (a file, a test) is not known here.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub struct Settings {
     pub announcements: Vec<Arc<Announcement>>,
     /// How lists are polled.
     pub poll: PollSettings,
+    /// In which folder a list waits, if most of it changed, until it is committed; without one where
+    /// the system has its temporary files.
+    pub spool: Option<PathBuf>,
     /// How messages are delivered.
     pub delivery: DeliverySettings,
     /// Bounds on bots.
@@ -255,6 +259,7 @@ impl Settings {
             bots: Vec::new(),
             announcements: Vec::new(),
             poll: PollSettings::default(),
+            spool: None,
             delivery: DeliverySettings::default(),
             limits: SendLimits {
                 per_event: 5,

@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 use crate::transport::{Endpoint, HeaderText, Request};
 use crate::wire::decode_room;
 use crate::wire::multipart::Form;
+use crate::wire::split::RawElement;
 
 /// Which rooms are asked for, and as whom.
 #[derive(Debug, Clone)]
@@ -123,8 +124,9 @@ impl Api {
     /// [`Error`]: the list is had whole or not at all.
     pub async fn rooms(&self, request: &GetRooms) -> Result<List<Room>, Error> {
         let mut rows = Rows::new();
-        let summary =
-            self.list_rooms(request, &mut |element| rows.push(element, decode_room)).await?;
+        let summary = self
+            .list_rooms(request, &mut |element: RawElement<'_>| rows.push(element, decode_room))
+            .await?;
         Ok(rows.finish(
             summary,
             |room| room.id,

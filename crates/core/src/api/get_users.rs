@@ -10,6 +10,7 @@ use crate::model::{User, UserStatus};
 use crate::transport::{Endpoint, Request};
 use crate::wire::decode_user;
 use crate::wire::multipart::Form;
+use crate::wire::split::RawElement;
 
 /// Which users are asked for.
 #[derive(Debug, Clone)]
@@ -99,8 +100,9 @@ impl Api {
     /// [`Error`]: the list is had whole or not at all.
     pub async fn users(&self, request: &GetUsers) -> Result<List<User>, Error> {
         let mut rows = Rows::new();
-        let summary =
-            self.list_users(request, &mut |element| rows.push(element, decode_user)).await?;
+        let summary = self
+            .list_users(request, &mut |element: RawElement<'_>| rows.push(element, decode_user))
+            .await?;
         Ok(rows.finish(
             summary,
             |user| user.id,

@@ -13,7 +13,7 @@ use crate::text::escape_foreign;
 use crate::time::Timestamp;
 use crate::transport::{Request, Response, TransportErrorKind};
 use crate::wire::DecodeError;
-use crate::wire::split::{ListEnd, RawElement, Splitter};
+use crate::wire::split::{Elements, ListEnd, RawElement, Splitter};
 
 /// How much of an error page is read for the words in it.
 const MAX_ERROR_PAGE: usize = 16 * 1024;
@@ -133,8 +133,47 @@ pub fn is_senseless(unreadable: u64, readable: u64) -> bool {
     unreadable > 10_000 && unreadable > readable
 }
 
-/// What takes the elements of a list. `Break` gives the list up, as one that makes no sense.
-pub type Sink<'a> = dyn FnMut(RawElement<'_>) -> ControlFlow<()> + Send + 'a;
+/// What takes the elements of a list; any closure of this shape does.
+pub trait TakeElements: Send {
+    /// The next element. `Break` gives the list up, as one that makes no sense.
+    fn element(&mut self, element: RawElement<'_>) -> ControlFlow<()>;
+
+    /// As [`Elements::known`]: the length of an element that need not be handed on again, or 0.
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        let _ = ahead;
+        0
+    }
+}
+
+impl<F: FnMut(RawElement<'_>) -> ControlFlow<()> + Send> TakeElements for F {
+    fn element(&mut self, element: RawElement<'_>) -> ControlFlow<()> {
+        self(element)
+    }
+}
+
+/// What takes the elements of a list, whatever it is.
+pub type Sink<'a> = dyn TakeElements + 'a;
+
+/// The elements of one page, on their way to who takes those of all.
+struct OfPage<'a, 'b> {
+    sink: &'a mut Sink<'b>,
+    /// Bytes of the pages before.
+    before: u64,
+    flow: ControlFlow<()>,
+}
+
+impl Elements for OfPage<'_, '_> {
+    fn element(&mut self, element: RawElement<'_>) {
+        if self.flow.is_continue() {
+            let offset = self.before + element.offset;
+            self.flow = self.sink.element(RawElement { offset, ..element });
+        }
+    }
+
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        self.sink.known(ahead)
+    }
+}
 
 impl Api {
     pub(super) async fn stream_list(
@@ -186,13 +225,10 @@ impl Api {
                     let message = format!("over {} bytes", self.options.max_list);
                     return Err(Error::new(ErrorKind::TooLarge, message));
                 }
-                let mut flow = ControlFlow::Continue(());
-                splitter.feed(&chunk, &mut |element: RawElement<'_>| {
-                    if flow.is_continue() {
-                        flow = sink(RawElement { offset: before + element.offset, ..element });
-                    }
-                })?;
-                if flow.is_break() {
+                let flow = ControlFlow::Continue(());
+                let mut page = OfPage { sink: &mut *sink, before, flow };
+                splitter.feed(&chunk, &mut page)?;
+                if page.flow.is_break() {
                     let message = format!("given up after {} bytes", whole.bytes);
                     return Err(Error::new(ErrorKind::Senseless, message));
                 }

@@ -162,11 +162,11 @@ fn hash_of(page: &Page) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::split::Splitter;
+    use crate::wire::split::{RawElement, Splitter};
 
     fn end(body: &str) -> ListEnd {
         let mut splitter = Splitter::new(1024);
-        splitter.feed(body.as_bytes(), &mut |_| {}).unwrap();
+        splitter.feed(body.as_bytes(), &mut |_: RawElement<'_>| {}).unwrap();
         splitter.finish().unwrap()
     }
 

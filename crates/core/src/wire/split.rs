@@ -26,6 +26,26 @@ pub struct RawElement<'a> {
     pub offset: u64,
 }
 
+/// What takes the elements of a list; any closure over [`RawElement`] does.
+pub trait Elements {
+    /// The next element.
+    fn element(&mut self, element: RawElement<'_>);
+
+    /// The length of the element that begins these bytes, if it is one that was handed on before in
+    /// some list, byte by byte; 0 if it is not, or if nobody can tell. Such an element is whole and
+    /// ends where it ended then, so it is not looked for, and not handed on again.
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        let _ = ahead;
+        0
+    }
+}
+
+impl<F: FnMut(RawElement<'_>) + ?Sized> Elements for F {
+    fn element(&mut self, element: RawElement<'_>) {
+        self(element);
+    }
+}
+
 /// Text around the JSON that is looked through: a PHP warning is short, and a page of HTML that
 /// goes on longer is no reply.
 const MAX_FOREIGN: u64 = 64 * 1024;
@@ -152,7 +172,7 @@ impl Splitter {
     /// The body is no list reply, whatever follows; every later call fails alike.
     pub fn feed<S>(&mut self, chunk: &[u8], sink: &mut S) -> Result<(), Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -217,7 +237,7 @@ impl Splitter {
 
     fn run<S>(&mut self, chunk: &[u8], sink: &mut S) -> Result<(), Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
         let mut at = 0;
         while at < chunk.len() {
@@ -233,7 +253,7 @@ impl Splitter {
     /// One byte of structure, or the beginning of a value.
     fn structure<S>(&mut self, chunk: &[u8], at: usize, sink: &mut S) -> Result<usize, Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
         let byte = chunk[at];
         match (self.phase, byte) {
@@ -345,7 +365,7 @@ impl Splitter {
     /// What the value that begins here is for.
     fn begin_value<S>(&mut self, chunk: &[u8], at: usize, sink: &mut S) -> Result<usize, Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
         let byte = chunk[at];
         if !matches!(byte, b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') {
@@ -388,17 +408,27 @@ impl Splitter {
     }
 
     /// Nearly every list is a run of flat objects, each followed by a comma and at most a blank or
-    /// two. Hands on as many of them as lie whole in this piece; where the run ends.
+    /// two. Hands on as many of them as lie whole in this piece, but for those that are known; where
+    /// the run ends.
     fn flat_run<S>(&mut self, chunk: &[u8], begin: usize, sink: &mut S) -> Result<usize, Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
         let mut end = begin;
         let mut at = begin;
-        while let Some(length) = scan::flat_object(&chunk[at..]) {
+        loop {
+            let ahead = &chunk[at..];
             self.value_at = self.seen + at as u64;
-            end = at + length;
-            self.emit(&chunk[at..end], sink)?;
+            let known = sink.known(ahead).min(ahead.len());
+            if known > 0 {
+                self.count(known)?;
+                end = at + known;
+            } else if let Some(length) = scan::flat_object(ahead) {
+                end = at + length;
+                self.emit(&chunk[at..end], sink)?;
+            } else {
+                break;
+            }
             self.phase = Phase::CommaOrEnd;
             match chunk.get(end..) {
                 Some([b',', b'{', ..]) => at = end + 1,
@@ -440,7 +470,7 @@ impl Splitter {
 
     fn in_value<S>(&mut self, chunk: &[u8], at: usize, sink: &mut S) -> Result<usize, Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
         let rest = &chunk[at..];
         let end = self.scan.run(rest);
@@ -477,13 +507,18 @@ impl Splitter {
 
     fn emit<S>(&mut self, bytes: &[u8], sink: &mut S) -> Result<(), Error>
     where
-        S: FnMut(RawElement<'_>) + ?Sized,
+        S: Elements + ?Sized,
     {
-        if bytes.len() > self.max_element {
+        self.count(bytes.len())?;
+        sink.element(RawElement { bytes, offset: self.value_at });
+        Ok(())
+    }
+
+    fn count(&mut self, length: usize) -> Result<(), Error> {
+        if length > self.max_element {
             return Err(self.too_large());
         }
         self.elements += 1;
-        sink(RawElement { bytes, offset: self.value_at });
         Ok(())
     }
 

@@ -8,13 +8,17 @@ use imbabot_bot::{BotName, Listen, RoomChange, WidgetName};
 use imbabot_store::{EventBody, ItemChange, ListKind, NewEvent, PollCommit};
 
 use super::list::Polled;
-use crate::diff::{Delta, Observed};
+use super::spool::Spool;
+use crate::diff::{Decoded, Delta, Fate};
 use crate::metrics::Family;
 use crate::settings::Settings;
 use crate::shared::Shared;
 
 /// Elements per transaction: small enough that a claim of the deliverer waits for milliseconds.
 const BATCH: usize = 1_000;
+
+/// What differs, in its spool.
+type Found<T> = Decoded<T, Spool>;
 
 /// Commits one poll, in batches: each element's new state together with its events.
 pub(super) struct Commit<'a> {
@@ -24,70 +28,65 @@ pub(super) struct Commit<'a> {
     pub kind: ListKind,
 }
 
+/// Why a commit came to its end early. What was committed until then stays, and the next poll finds
+/// the rest.
+pub(super) enum Failure {
+    /// The store failed.
+    Store(imbabot_store::Error),
+    /// An element that was put away cannot be had again.
+    Spool,
+}
+
+impl From<imbabot_store::Error> for Failure {
+    fn from(error: imbabot_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
 impl Commit<'_> {
-    pub(super) async fn baseline<T: Polled>(
-        &self,
-        observed: &Observed<T>,
-    ) -> imbabot_store::Result<()> {
-        let mut changes = Vec::with_capacity(BATCH);
-        for id in observed.ids() {
-            changes.extend(upsert(observed, id));
-            if changes.len() == BATCH {
-                self.commit(std::mem::take(&mut changes), Vec::new(), false).await?;
+    pub(super) async fn baseline<T: Polled>(&self, found: &Found<T>) -> Result<(), Failure> {
+        let mut ids = found.ids().peekable();
+        loop {
+            let mut changes = Vec::with_capacity(BATCH);
+            for id in ids.by_ref().take(BATCH) {
+                let (item, hash) = found.get(id).ok_or(Failure::Spool)?;
+                changes.push(upsert(&item, hash)?);
+            }
+            let last = ids.peek().is_none();
+            self.commit(changes, Vec::new(), last).await?;
+            if last {
+                return Ok(());
             }
         }
-        self.commit(changes, Vec::new(), true).await
     }
 
     pub(super) async fn delta<T: Polled>(
         &self,
-        observed: &Observed<T>,
+        found: &Found<T>,
         delta: &Delta,
-    ) -> imbabot_store::Result<()> {
-        let mut touched: Vec<u64> =
-            [&delta.appeared[..], &delta.returned, &delta.changed, &delta.gone].concat();
-        touched.sort_unstable();
-        let batches = touched.chunks(BATCH);
-        let count = batches.len();
-        for (n, ids) in batches.enumerate() {
-            let before: HashMap<u64, T> = T::stored(self.shared, self.widget, ids)
+    ) -> Result<(), Failure> {
+        let mut fates = delta.fates().peekable();
+        loop {
+            let batch: Vec<(u64, Fate)> = fates.by_ref().take(BATCH).collect();
+            let last = fates.peek().is_none();
+            let ids: Vec<u64> = batch.iter().map(|(id, _)| *id).collect();
+            let before: HashMap<u64, T> = T::stored(self.shared, self.widget, &ids)
                 .await?
                 .into_iter()
                 .map(|item| (item.id(), item))
                 .collect();
-            let mut changes = Vec::with_capacity(ids.len());
+            let mut changes = Vec::with_capacity(batch.len());
             let mut events = Vec::new();
-            for id in ids {
-                let (change, bodies) = self.element(observed, delta, &before, *id);
-                changes.extend(change);
+            for (id, fate) in batch {
+                let (change, bodies) = element(found, id, fate, before.get(&id))?;
+                changes.push(change);
                 events.extend(bodies.into_iter().map(|body| self.event(body)));
             }
-            self.commit(changes, events, n + 1 == count).await?;
+            self.commit(changes, events, last).await?;
+            if last {
+                return Ok(());
+            }
         }
-        if count == 0 {
-            self.commit(Vec::new(), Vec::new(), true).await?;
-        }
-        Ok(())
-    }
-
-    fn element<T: Polled>(
-        &self,
-        observed: &Observed<T>,
-        delta: &Delta,
-        before: &HashMap<u64, T>,
-        id: u64,
-    ) -> (Option<ItemChange>, Vec<EventBody>) {
-        if delta.gone.binary_search(&id).is_ok() {
-            let change = ItemChange { id, hash: 0, body: None, gone: true };
-            return (Some(change), before.get(&id).map(Polled::gone).unwrap_or_default());
-        }
-        let bodies = match (observed.decoded.get(&id), before.get(&id)) {
-            (Some(after), Some(before)) => after.changed(before),
-            (Some(after), None) => after.appeared(delta.returned.binary_search(&id).is_ok()),
-            // Only its bytes are known to differ, and they could not be read.
-            (None, _) => Vec::new(),
-        };
-        (upsert(observed, id), bodies)
     }
 
     fn event(&self, body: EventBody) -> NewEvent {
@@ -117,7 +116,14 @@ impl Commit<'_> {
             events,
             last,
         };
+        let begun = self.shared.clock.elapsed();
         self.shared.store.commit_poll(poll).await?;
+        if !last {
+            // Half of the time is left to whoever else writes: verbs in other processes, which can
+            // only try again and again for the database's one lock, most of all.
+            let took = self.shared.clock.elapsed().saturating_sub(begun);
+            self.shared.clock.sleep(took).await;
+        }
         for change in found {
             self.shared.metrics.count(Family::room_events_total, &[change.as_str()]);
         }
@@ -129,9 +135,29 @@ impl Commit<'_> {
     }
 }
 
-fn upsert<T: Polled>(observed: &Observed<T>, id: u64) -> Option<ItemChange> {
-    let body = serde_json::to_string(observed.decoded.get(&id)?).ok()?;
-    Some(ItemChange { id, hash: observed.hash_of(id)?, body: Some(body), gone: false })
+/// The new state of one element, and what is to be told of it.
+fn element<T: Polled>(
+    found: &Found<T>,
+    id: u64,
+    fate: Fate,
+    before: Option<&T>,
+) -> Result<(ItemChange, Vec<EventBody>), Failure> {
+    if fate == Fate::Gone {
+        let change = ItemChange { id, hash: 0, body: None, gone: true };
+        return Ok((change, before.map(Polled::gone).unwrap_or_default()));
+    }
+    let (after, hash) = found.get(id).ok_or(Failure::Spool)?;
+    let bodies = match before {
+        Some(before) => after.changed(before),
+        None => after.appeared(fate == Fate::Returned),
+    };
+    Ok((upsert(&after, hash)?, bodies))
+}
+
+fn upsert<T: Polled>(item: &T, hash: u64) -> Result<ItemChange, Failure> {
+    // What was decoded can be encoded: strings, numbers and what serde_json itself has read.
+    let body = serde_json::to_string(item).map_err(|_| Failure::Spool)?;
+    Ok(ItemChange { id: item.id(), hash, body: Some(body), gone: false })
 }
 
 /// Who is told of a change: bots that listen to the kind, serve the widget and chose the room, as

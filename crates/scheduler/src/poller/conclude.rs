@@ -53,6 +53,7 @@ pub(super) async fn conclude(
     let (outcome, problem) = match end {
         End::Good(_) | End::Held => {
             shared.store_works("commit_poll");
+            shared.board.reason(NotReady::StoreUnwritable, name, false);
             reopened = answers_again(shared, widget);
             if matches!(end, End::Held) {
                 shared.metrics.count(Family::snapshots_rejected_total, &["suspicious"]);
@@ -84,6 +85,18 @@ pub(super) async fn conclude(
             let outcome = failed(shared, widget, endpoint, refused, &error);
             least = least_after(&error, least).max(error.retry_after().unwrap_or_default());
             (outcome, Some(words_of(&error)))
+        }
+        End::Unspooled(why) => {
+            shared.metrics.count(Family::snapshots_rejected_total, &["spool"]);
+            let text = format!("what changed cannot be kept until it is committed: {why}");
+            shared.board.reason(NotReady::StoreUnwritable, name, true);
+            tracing::warn!(
+                widget = name,
+                endpoint,
+                code = "IMB-P-SPOOL",
+                "{text}; the last snapshot stays"
+            );
+            ("spool", Some(text))
         }
         End::Store(error) => {
             let text = error.to_string();

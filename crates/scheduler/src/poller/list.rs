@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use imbabot_bot::{RoomChange, UserChange, WidgetName};
 use imbabot_core::{
-    Error, GetRooms, GetUsers, ListSummary, Room, RoomsAuth, Timestamp, User, escape_foreign,
+    Error, GetRooms, GetUsers, ListSummary, RawElement, Room, RoomsAuth, Sink, TakeElements,
+    Timestamp, User, escape_foreign,
 };
 use imbabot_store::{EventBody, ListKind};
 
 use super::End;
-use super::commit::Commit;
-use crate::diff::{Delta, Index, Item, Observed, Trust, Verdict, room_changes, user_changes};
+use super::commit::{Commit, Failure};
+use super::spool::Spool;
+use crate::diff::{
+    Delta, Index, Item, Observation, Observed, Trust, Verdict, room_changes, user_changes,
+};
 use crate::metrics::Family;
 use crate::settings::{Settings, WidgetSettings};
 use crate::shared::Shared;
@@ -26,7 +30,7 @@ pub(super) trait Polled: Item + serde::Serialize + Clone {
     fn list(
         shared: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
+        sink: &mut Sink<'_>,
     ) -> impl Future<Output = Result<ListSummary, Error>> + Send;
     fn stored(
         shared: &Shared,
@@ -43,14 +47,14 @@ impl Polled for Room {
     async fn list(
         shared: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<ListSummary, Error> {
         let mut request = GetRooms::new();
         if widget.rooms_by_jwt {
             let expires = shared.clock.now() + TOKEN;
             request.auth = RoomsAuth::Jwt { user: widget.sender.clone(), expires };
         }
-        widget.api.list_rooms(&request, &mut |element| sink(element.bytes)).await
+        widget.api.list_rooms(&request, sink).await
     }
 
     async fn stored(
@@ -92,9 +96,9 @@ impl Polled for User {
     async fn list(
         _: &Shared,
         widget: &WidgetSettings,
-        sink: &mut (dyn FnMut(&[u8]) -> ControlFlow<()> + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<ListSummary, Error> {
-        widget.api.list_users(&GetUsers::new(), &mut |element| sink(element.bytes)).await
+        widget.api.list_users(&GetUsers::new(), sink).await
     }
 
     async fn stored(
@@ -149,6 +153,19 @@ pub(super) struct Seen {
     pub moved: bool,
 }
 
+/// Compares elements as they arrive.
+struct Reader<'i, T>(Observation<'i, T, Spool>);
+
+impl<T: Polled> TakeElements for Reader<'_, T> {
+    fn element(&mut self, element: RawElement<'_>) -> ControlFlow<()> {
+        self.0.push(element.bytes)
+    }
+
+    fn known(&mut self, ahead: &[u8]) -> usize {
+        self.0.known(ahead)
+    }
+}
+
 pub(super) async fn poll_list<T: Polled>(
     shared: &Shared,
     settings: &Settings,
@@ -159,9 +176,14 @@ pub(super) async fn poll_list<T: Polled>(
 ) -> (Option<Index>, End) {
     // The same for every run: hashes are stored, and one installation's say nothing about another's.
     let seed = widget.api.credentials().widget.0;
-    let mut observation = index.observe::<T>(seed);
-    let summary = T::list(shared, widget, &mut |bytes| observation.push(bytes)).await;
-    let observed = observation.finish();
+    let spool = Spool::new(settings.spool.as_deref());
+    let mut reader = Reader(index.observe_with::<T, _>(seed, spool));
+    let summary = T::list(shared, widget, &mut reader).await;
+    if let Some(error) = reader.0.spool().failure() {
+        let why = error.to_string();
+        return (Some(index), End::Unspooled(why));
+    }
+    let observed = reader.0.finish();
     let summary = match summary {
         Ok(summary) => summary,
         Err(error) => return (Some(index), End::Failed(error)),
@@ -176,7 +198,7 @@ pub(super) async fn poll_list<T: Polled>(
     note_oddities(widget, kind, &observed, &summary);
     let mut verdict = index.judge(&observed, Trust::after(settings.poll.gone_after));
     if verdict == Verdict::Baseline && !settings.poll.baseline {
-        let appeared = observed.ids().collect();
+        let appeared = observed.decoded.ids().collect();
         verdict = Verdict::Believed(Delta { appeared, ..Default::default() });
     }
     let delta = match verdict {
@@ -204,8 +226,8 @@ pub(super) async fn poll_list<T: Polled>(
     };
     let commit = Commit { shared, settings, widget: &widget.name, kind };
     let committed = match &delta {
-        None => commit.baseline(&observed).await,
-        Some(delta) => commit.delta(&observed, delta).await,
+        None => commit.baseline(&observed.decoded).await,
+        Some(delta) => commit.delta(&observed.decoded, delta).await,
     };
     let seen = Seen {
         quarantined: observed.quarantined,
@@ -213,7 +235,7 @@ pub(super) async fn poll_list<T: Polled>(
         updated_at_moved,
         ahead_seconds: shared.server_ahead(&widget.name).map(|micros| micros / 1_000_000),
         came: delta.as_ref().is_some_and(|d| !d.appeared.is_empty() || !d.returned.is_empty()),
-        moved: index.len() != observed.ids().count()
+        moved: index.len() != observed.len()
             || delta.as_ref().is_none_or(|delta| *delta != Delta::default()),
         summary,
     };
@@ -229,7 +251,10 @@ pub(super) async fn poll_list<T: Polled>(
             (Some(index), End::Good(Box::new(seen)))
         }
         // What is on disk is not known: the index is read anew.
-        Err(error) => (None, End::Store(error)),
+        Err(Failure::Store(error)) => (None, End::Store(error)),
+        Err(Failure::Spool) => {
+            (None, End::Unspooled("what was put away cannot be read back".into()))
+        }
     }
 }
 
@@ -237,7 +262,7 @@ pub(super) async fn poll_list<T: Polled>(
 async fn moved<T: Polled>(
     shared: &Shared,
     widget: &WidgetName,
-    observed: &Observed<T>,
+    observed: &Observed<T, Spool>,
     changed: &[u64],
 ) -> imbabot_store::Result<bool> {
     const LOOKED_AT: usize = 5;
@@ -247,15 +272,15 @@ async fn moved<T: Polled>(
     }
     let before = T::stored(shared, widget, ids).await?;
     Ok(before.iter().any(|before| {
-        let after = observed.decoded.get(&before.id());
-        after.is_some_and(|after| after.updated_at() != before.updated_at())
+        let after = observed.decoded.get(before.id());
+        after.is_some_and(|(after, _)| after.updated_at() != before.updated_at())
     }))
 }
 
 fn note_oddities<T>(
     widget: &WidgetSettings,
     kind: ListKind,
-    observed: &Observed<T>,
+    observed: &Observed<T, Spool>,
     summary: &ListSummary,
 ) {
     if let Some(first) = &observed.first_quarantined {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imbabot_bot::WidgetName;
 use imbabot_store::ListKind;
-use twox_hash::XxHash3_64;
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 /// A list in which nothing changed for ten minutes is asked for a minute apart, if that is allowed.
 const QUIET_PER_POLL: u32 = 10;
@@ -28,8 +28,8 @@ pub(super) fn stretched(usual: Duration, most: Duration, quiet: Duration) -> Dur
 /// A number from 0 to 1 for the `n`-th poll of a list: the same in every run from one seed, however
 /// the polls of other lists lie between.
 pub(super) fn chance(seed: u64, widget: &WidgetName, kind: ListKind, n: u64) -> f64 {
-    let hash =
-        XxHash3_64::oneshot_with_seed(seed, format!("{widget}/{}/{n}", kind.as_str()).as_bytes());
+    let what = format!("{widget}/{}/{n}", kind.as_str());
+    let hash = rapidhash_v3_seeded(what.as_bytes(), &RapidSecrets::seed(seed));
     #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
     let fraction = (hash >> 11) as f64 / (1_u64 << 53) as f64;
     fraction

@@ -14,43 +14,22 @@ use crate::snapshots::{ListKind, PollCommit, SnapshotIndex, Snapshots};
 
 /// How many rooms a pass holds at once.
 const PAGE: usize = 1_000;
+/// How many elements of an index are read at once: a reader is free again after some ten
+/// milliseconds.
+const INDEX_PAGE: usize = 10_000;
 
 #[async_trait]
 impl Snapshots for SqliteStore {
     async fn snapshot_index(&self, widget: &WidgetName, list: ListKind) -> Result<SnapshotIndex> {
-        let widget = widget.clone();
-        self.link
-            .read(move |tx| {
-                let mut index = SnapshotIndex::default();
-                let times = tx
-                    .query_row(
-                        "SELECT baseline_at, last_good_at FROM list WHERE widget = ?1 AND list = ?2",
-                        params![widget.as_str(), list.as_str()],
-                        |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
-                    )
-                    .optional()?;
-                if let Some((baseline, last)) = times {
-                    index.baseline_at = baseline.map(Timestamp::from_micros);
-                    index.last_good_at = last.map(Timestamp::from_micros);
-                }
-                let mut statement = tx.prepare_cached(
-                    "SELECT id, hash, gone FROM item WHERE widget = ?1 AND list = ?2 ORDER BY id",
-                )?;
-                let mut rows = statement.query(params![widget.as_str(), list.as_str()])?;
-                while let Some(row) = rows.next()? {
-                    let id = row.get::<_, i64>(0)?.cast_unsigned();
-                    if row.get::<_, bool>(2)? {
-                        index.gone.push(id);
-                    } else {
-                        index.listed.push((id, row.get::<_, i64>(1)?.cast_unsigned()));
-                    }
-                }
-                // SQLite orders ids as signed numbers; ours are not.
-                index.listed.sort_unstable();
-                index.gone.sort_unstable();
-                Ok(index)
-            })
-            .await
+        let mut index = self.list_times(widget, list).await?;
+        let mut from = Some(i64::MIN);
+        while let Some(first) = from {
+            from = self.index_page(widget, list, first, &mut index).await?;
+        }
+        // SQLite orders ids as signed numbers; ours are not.
+        index.listed.sort_unstable();
+        index.gone.sort_unstable();
+        Ok(index)
     }
 
     async fn baseline_at(&self, widget: &WidgetName, list: ListKind) -> Result<Option<Timestamp>> {
@@ -175,6 +154,61 @@ impl Snapshots for SqliteStore {
 }
 
 impl SqliteStore {
+    async fn list_times(&self, widget: &WidgetName, list: ListKind) -> Result<SnapshotIndex> {
+        let widget = widget.clone();
+        self.link
+            .read(move |tx| {
+                let mut index = SnapshotIndex::default();
+                let times = tx
+                    .query_row(
+                        "SELECT baseline_at, last_good_at FROM list WHERE widget = ?1 AND list = ?2",
+                        params![widget.as_str(), list.as_str()],
+                        |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+                    )
+                    .optional()?;
+                if let Some((baseline, last)) = times {
+                    index.baseline_at = baseline.map(Timestamp::from_micros);
+                    index.last_good_at = last.map(Timestamp::from_micros);
+                }
+                Ok(index)
+            })
+            .await
+    }
+
+    /// Adds the elements from this id on, as SQLite counts, and as many as belong to one read; where
+    /// the next one begins. Only the poll of this list changes them, and it waits for this.
+    async fn index_page(
+        &self,
+        widget: &WidgetName,
+        list: ListKind,
+        first: i64,
+        index: &mut SnapshotIndex,
+    ) -> Result<Option<i64>> {
+        let widget = widget.clone();
+        let page: Vec<(i64, i64, bool)> = self
+            .link
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(
+                    "SELECT id, hash, gone FROM item WHERE widget = ?1 AND list = ?2 AND id >= ?3
+                     ORDER BY id LIMIT ?4",
+                )?;
+                let limit = i64::try_from(INDEX_PAGE).unwrap_or(i64::MAX);
+                let of = params![widget.as_str(), list.as_str(), first, limit];
+                let rows =
+                    statement.query_map(of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
+            })
+            .await?;
+        for (id, hash, gone) in &page {
+            match gone {
+                true => index.gone.push(id.cast_unsigned()),
+                false => index.listed.push((id.cast_unsigned(), hash.cast_unsigned())),
+            }
+        }
+        let last = page.last().filter(|_| page.len() == INDEX_PAGE);
+        Ok(last.and_then(|(id, _, _)| id.checked_add(1)))
+    }
+
     async fn items_by_id<T: DeserializeOwned + Send + 'static>(
         &self,
         widget: &WidgetName,
