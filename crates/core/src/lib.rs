@@ -31,4 +31,4 @@ pub use transport::{
     TransportErrorKind,
 };
 pub use wire::split::RawElement;
-pub use wire::{DecodeError, decode_room, decode_user};
+pub use wire::{DecodeError, decode_room, decode_user, id_in_broken_row};

@@ -14,7 +14,7 @@ mod observe;
 mod rows;
 mod spool;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use imbabot_bot::{RoomChange, UserChange};
 use imbabot_core::{Room, User, WidgetId, decode_room, decode_user};
@@ -100,29 +100,46 @@ pub struct Index {
     live: usize,
     /// Ids that were listed once and are gone, ascending.
     gone: Vec<u64>,
-    /// Listed ids that the last lists did not have, and how many lists that were.
-    missing: BTreeMap<u64, u32>,
+    /// Listed ids that the last lists did not have.
+    missing: BTreeMap<u64, Lists>,
     /// A mass change that is not believed yet.
     suspicion: Option<Suspicion>,
 }
 
-/// What a first list claimed, and how many in a row said at least as much.
-#[derive(Debug)]
+/// For how many lists in a row something was so.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lists {
+    all: u32,
+    /// Without those in which some row did not even show whose it is: it may be anybody's.
+    sure: u32,
+}
+
+impl Lists {
+    fn and_another(self, is_sure: bool) -> Self {
+        Self { all: self.all + 1, sure: self.sure + u32::from(is_sure) }
+    }
+}
+
+/// Who appeared or is missing in a change that is too large to be believed, and for how many lists in
+/// a row each of them did. An id is listed or it is not, so one map serves both.
+#[derive(Debug, Default)]
 struct Suspicion {
-    appeared: Vec<u64>,
-    missing: Vec<u64>,
+    claims: HashMap<u64, Lists>,
+    /// Lists in a row that were held.
     said: u32,
 }
 
 impl Suspicion {
-    /// Whether a later list still says all of it. It may say more: life goes on meanwhile.
-    fn is_confirmed_by(&self, found: &Compared) -> bool {
-        let delta = &found.delta;
-        let has = |id: &u64| {
-            delta.appeared.binary_search(id).is_ok() || delta.returned.binary_search(id).is_ok()
-        };
-        self.appeared.iter().all(has)
-            && self.missing.iter().all(|id| found.missing.binary_search(id).is_ok())
+    /// Takes another list in. Who is not claimed by it was never claimed.
+    fn hear<'a>(&mut self, claimed: impl Iterator<Item = &'a u64>, is_sure: bool) {
+        let claims = claimed.map(|id| (*id, self.lists(*id).and_another(is_sure))).collect();
+        self.claims = claims;
+        self.said += 1;
+    }
+
+    /// How many lists in a row claimed this.
+    fn lists(&self, id: u64) -> Lists {
+        self.claims.get(&id).copied().unwrap_or_default()
     }
 }
 
@@ -242,40 +259,46 @@ impl Index {
     /// Judges a whole list. Counts what is missing; nothing else changes before
     /// [`Index::commit`].
     pub fn judge<T, S>(&mut self, observed: &Observed<T, S>, trust: Trust) -> Verdict {
+        let is_sure = observed.strays == 0;
         if !self.has_baseline {
+            // What an earlier first list showed, whose commit was cut short, is known and missing.
+            let missing = self.compare(observed).missing;
+            let once = Lists::default().and_another(is_sure);
+            self.missing = missing.into_iter().map(|id| (id, once)).collect();
             return Verdict::Baseline;
         }
-        let found = self.compare(observed);
-        let appeared = found.delta.appeared.len() + found.delta.returned.len();
-        let vanished = found.missing.len() - found.deleted.len();
+        let Compared { mut delta, missing, deleted } = self.compare(observed);
+        // Whoever is in a list was not away, be the list believed or not.
+        self.missing.retain(|id, _| missing.binary_search(id).is_ok());
+        let appeared = || delta.appeared.iter().chain(&delta.returned);
+        let vanished = || missing.iter().filter(|id| deleted.binary_search(id).is_err());
         // Only what is newly missing or new can be a mass: what was believed before is settled.
         let mass = |count: usize| count >= trust.mass && count * 2 > self.live;
-        if mass(appeared) || mass(vanished) {
-            let said = match &mut self.suspicion {
-                Some(before) if before.is_confirmed_by(&found) => {
-                    before.said += 1;
-                    before.said
-                }
-                other => {
-                    let appeared = [&found.delta.appeared[..], &found.delta.returned].concat();
-                    *other = Some(Suspicion { appeared, missing: found.missing.clone(), said: 1 });
-                    1
-                }
-            };
-            if said < trust.agreeing {
-                return Verdict::Held { appeared, missing: vanished, said };
+        let mut suspicion = self.suspicion.take().unwrap_or_default();
+        if mass(appeared().count()) || mass(vanished().count()) {
+            suspicion.hear(appeared().chain(vanished()), is_sure);
+            // What enough lists agree on is settled; the rest is judged as if it came alone.
+            let is_fresh = |id: &&u64| suspicion.lists(**id).all < trust.agreeing;
+            let is_mass = mass(appeared().filter(is_fresh).count())
+                || mass(vanished().filter(is_fresh).count());
+            if is_mass {
+                let (appeared, missing) = (appeared().count(), vanished().count());
+                let said = suspicion.said;
+                self.suspicion = Some(suspicion);
+                return Verdict::Held { appeared, missing, said };
             }
-            // Ten lists agree: what is missing has been missing for long enough.
-            self.missing.clear();
-            return Verdict::Believed(Delta { gone: found.missing, ..found.delta });
+        } else {
+            suspicion = Suspicion::default();
         }
-        self.suspicion = None;
-        let Compared { mut delta, missing, deleted } = found;
-        self.missing.retain(|id, _| missing.binary_search(id).is_ok());
         for id in missing {
-            let polls = self.missing.entry(id).or_default();
-            *polls += 1;
-            if *polls >= trust.gone_after || deleted.binary_search(&id).is_ok() {
+            let claimed = suspicion.lists(id);
+            let away = self.missing.entry(id).or_default();
+            *away = away.and_another(is_sure);
+            *away = Lists { all: away.all.max(claimed.all), sure: away.sure.max(claimed.sure) };
+            let is_gone = away.sure >= trust.gone_after
+                || away.all >= trust.gone_after.max(trust.agreeing)
+                || claimed.all >= trust.agreeing;
+            if is_gone || deleted.binary_search(&id).is_ok() {
                 delta.gone.push(id);
             }
         }
@@ -344,10 +367,21 @@ impl Index {
                 // What is missing but not gone stays listed, with the bytes it had.
                 let kept: Vec<_> = self.missing.keys().filter_map(kept).collect();
                 self.rows = rows.with(&kept);
+                // Listed as deleted in a first list, and known from one that was cut short: the next
+                // list tells that it is gone.
+                for (id, mark) in kept {
+                    let now = self.rows.place_of(id).and_then(|place| self.rows.get(place));
+                    if now.is_some_and(|(_, now)| !is_live(now)) {
+                        self.rows.set(id, mark);
+                    }
+                }
                 self.live = self.rows.live().count();
             }
             Err(marks) => {
                 for (id, mark) in marks {
+                    if !is_live(mark) && self.missing.contains_key(&id) {
+                        continue;
+                    }
                     let Some(before) = self.rows.set(id, mark) else { continue };
                     self.live =
                         self.live + usize::from(is_live(mark)) - usize::from(is_live(before));
@@ -435,6 +469,30 @@ mod tests {
         let mut index = Index::default();
         assert_eq!(poll(&mut index, &list(&[(1, "a"), (2, "b")])).0, Verdict::Baseline);
         assert_eq!(delta(&mut index, &list(&[(1, "a"), (2, "b")])), Delta::default());
+    }
+
+    #[test]
+    fn what_a_first_list_showed_that_was_cut_short_is_known_and_may_be_gone() {
+        // Room 1 was committed, and then came a kill.
+        let mut index = Index::restore(false, vec![(1, 0)], vec![]);
+        assert_eq!(poll(&mut index, &list(&[(2, "b")])).0, Verdict::Baseline);
+        assert_eq!(index.len(), 2);
+        assert_eq!(delta(&mut index, &list(&[(2, "b")])), Delta::default());
+        assert_eq!(delta(&mut index, &list(&[(2, "b")])).gone, [1]);
+    }
+
+    #[test]
+    fn what_a_first_list_showed_that_was_cut_short_and_the_next_shows_as_deleted_is_gone() {
+        let deleted = br#"{"id":1,"name":"a","deleted_at":"2026-01-01 00:00:00"}"#.to_vec();
+        for known in [vec![(1, 0)], vec![(1, 0), (2, 0)]] {
+            let mut index = Index::restore(false, known, vec![]);
+            let rows = [vec![deleted.clone()], list(&[(2, "b")])].concat();
+            assert_eq!(poll(&mut index, &rows).0, Verdict::Baseline);
+            assert_eq!(index.len(), 2);
+            assert_eq!(delta(&mut index, &rows).gone, [1]);
+            assert_eq!(delta(&mut index, &rows), Delta::default());
+            assert_eq!(index.len(), 1);
+        }
     }
 
     #[test]
@@ -578,6 +636,115 @@ mod tests {
         }
         let rows: Vec<_> = (1..=49).map(room).collect();
         assert_eq!(delta(&mut index, &rows).appeared.len(), 40);
+    }
+
+    #[test]
+    fn of_two_rows_with_one_id_the_last_wins_also_where_one_is_deleted() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b")]));
+        let deleted = br#"{"id":2,"name":"b","deleted_at":"2026-01-01 00:00:00"}"#.to_vec();
+        let there_last = vec![row(1, "a"), deleted.clone(), row(2, "b")];
+        assert_eq!(delta(&mut index, &there_last), Delta::default());
+        let deleted_last = vec![row(1, "a"), row(2, "b"), deleted.clone()];
+        assert_eq!(delta(&mut index, &deleted_last).gone, [2]);
+        // It is known by its bytes now, and is still the last.
+        assert_eq!(delta(&mut index, &deleted_last), Delta::default());
+        assert_eq!(delta(&mut index, &there_last).returned, [2]);
+    }
+
+    #[test]
+    fn a_room_that_is_listed_as_deleted_again_and_again_is_counted_once() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a")]));
+        let deleted = |day: u8| {
+            format!(r#"{{"id":1,"name":"a","deleted_at":"2026-01-0{day} 00:00:00"}}"#).into_bytes()
+        };
+        assert_eq!(delta(&mut index, &[deleted(1), deleted(2), deleted(3)]).gone, [1]);
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn a_row_that_is_no_json_any_more_is_not_gone_either() {
+        let mut index = Index::default();
+        poll(&mut index, &list(&[(1, "a"), (2, "b")]));
+        for broken in [&br#"{"id":2,"name":NaN}"#[..], b"{\"id\":\"2\",\"name\":\"\xff\x01\"}"] {
+            for _ in 0..5 {
+                let rows = vec![row(1, "a"), broken.to_vec()];
+                assert_eq!(delta(&mut index, &rows), Delta::default());
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_does_not_show_whose_it_is_makes_nobody_gone_before_ten_lists() {
+        let mut index = Index::default();
+        let both = list(&[(1, "a"), (2, "b")]);
+        poll(&mut index, &both);
+        let stray = vec![row(1, "a"), b"null".to_vec()];
+        for _ in 0..3 {
+            for _ in 0..9 {
+                assert_eq!(delta(&mut index, &stray), Delta::default());
+            }
+            assert_eq!(delta(&mut index, &both), Delta::default());
+        }
+        // But a room that left beside a row that stays so is not there for ever.
+        let gone = (0..10).map(|_| delta(&mut index, &stray).gone).collect::<Vec<_>>();
+        assert_eq!((gone.concat(), &gone[9]), (vec![2], &vec![2]));
+    }
+
+    #[test]
+    fn a_room_that_a_held_list_shows_was_not_away() {
+        let mut index = Index::default();
+        let many: Vec<Vec<u8>> = (1..=40).map(|id| row(id, "room")).collect();
+        poll(&mut index, &many);
+        for _ in 0..5 {
+            assert_eq!(delta(&mut index, &many[1..]), Delta::default());
+            assert_eq!(delta(&mut index, &many[1..]), Delta::default());
+            assert!(matches!(poll(&mut index, &many[..5]).0, Verdict::Held { .. }));
+        }
+    }
+
+    #[test]
+    fn what_only_the_last_of_ten_lists_says_is_not_believed_with_what_all_of_them_say() {
+        let mut index = Index::default();
+        let rows = |from: u64, to: u64| (from..=to).map(|id| row(id, "room")).collect::<Vec<_>>();
+        poll(&mut index, &rows(1, 40));
+        for _ in 0..9 {
+            assert!(matches!(poll(&mut index, &rows(1, 90)).0, Verdict::Held { .. }));
+        }
+        // Fifty rooms opened, ten lists say. One is missing from the last of them only.
+        let delta_now = delta(&mut index, &rows(2, 90));
+        assert_eq!((delta_now.appeared.len(), delta_now.gone), (50, vec![]));
+        assert!(delta(&mut index, &rows(2, 90)).gone.is_empty());
+        assert_eq!(delta(&mut index, &rows(2, 90)).gone, [1]);
+    }
+
+    #[test]
+    fn a_mass_that_only_the_last_of_ten_lists_claims_has_its_own_ten() {
+        let mut index = Index::default();
+        let rows = |from: u64, to: u64| (from..=to).map(|id| row(id, "room")).collect::<Vec<_>>();
+        poll(&mut index, &rows(1, 40));
+        for _ in 0..7 {
+            assert!(matches!(poll(&mut index, &rows(1, 90)).0, Verdict::Held { .. }));
+        }
+        // The new ones are true; that most of the old ones are missing is a mistake.
+        for _ in 0..9 {
+            assert!(matches!(poll(&mut index, &rows(36, 90)).0, Verdict::Held { .. }));
+        }
+        let delta = delta(&mut index, &rows(1, 90));
+        assert_eq!((delta.appeared.len(), delta.gone), (50, vec![]));
+    }
+
+    #[test]
+    fn a_mass_of_which_one_leaves_again_is_believed_when_ten_lists_agree_on_the_others() {
+        let mut index = Index::default();
+        poll(&mut index, &(1..=9).map(|id| row(id, "room")).collect::<Vec<_>>());
+        for fewer in 0..9 {
+            let rows: Vec<_> = (1..=60 - fewer).map(|id| row(id, "room")).collect();
+            assert!(matches!(poll(&mut index, &rows).0, Verdict::Held { .. }), "{fewer}");
+        }
+        let rows: Vec<_> = (1..=51).map(|id| row(id, "room")).collect();
+        assert_eq!(delta(&mut index, &rows).appeared.len(), 42);
     }
 
     #[test]

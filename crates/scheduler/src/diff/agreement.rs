@@ -116,8 +116,10 @@ struct Model {
 
 impl Model {
     fn poll(&mut self, rows: &[Row]) -> Delta {
-        let live = rows.iter().filter(|row| !row.2);
-        let now: BTreeMap<u64, String> = live.map(|row| (row.0, element(row))).collect();
+        // The last row of an id counts, deleted or not.
+        let last: BTreeMap<u64, &Row> = rows.iter().map(|row| (row.0, row)).collect();
+        let live = last.into_iter().filter(|(_, row)| !row.2);
+        let now: BTreeMap<u64, String> = live.map(|(id, row)| (id, element(row))).collect();
         let mut delta = Delta::default();
         for (id, bytes) in &now {
             match self.listed.get(id) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
-use imbabot_core::{WidgetId, is_senseless};
+use imbabot_core::{WidgetId, id_in_broken_row, is_senseless};
 
 use super::Item;
 use super::mark::{self, DELETED, Marker};
@@ -27,8 +27,10 @@ const NOWHERE: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Observation<'i, T, S = InMemory> {
     rows: &'i Rows,
-    /// How many of those count, if each that was seen takes the place of its own kind.
+    /// How many of those count.
     live: usize,
+    /// How many more count in this list, if each id is in it once. Nobody asks it otherwise.
+    gained: i64,
     marker: Marker,
     spool: S,
     /// Where in the last list the next element is expected: after the last one that was known, and
@@ -40,6 +42,7 @@ pub struct Observation<'i, T, S = InMemory> {
     /// How many elements are in runs.
     known: usize,
     quarantined: u64,
+    strays: u64,
     first_quarantined: Option<String>,
     widgets: HashSet<WidgetId>,
     /// Rows that later ones replaced, of those that were let go of already.
@@ -77,6 +80,8 @@ pub struct Observed<T, S = InMemory> {
     pub decoded: Decoded<T, S>,
     /// Rows that could not be read.
     pub quarantined: u64,
+    /// Of these, rows that do not even show whose they are.
+    pub(super) strays: u64,
     /// What was wrong with the first of them.
     pub first_quarantined: Option<String>,
     /// Ids that were listed more than once: the last one counted.
@@ -99,6 +104,7 @@ impl<'i, T: Item, S: Spool> Observation<'i, T, S> {
         Self {
             rows,
             live,
+            gained: 0,
             marker,
             spool,
             expected: [0; 2],
@@ -106,6 +112,7 @@ impl<'i, T: Item, S: Spool> Observation<'i, T, S> {
             seen: Vec::new(),
             known: 0,
             quarantined: 0,
+            strays: 0,
             first_quarantined: None,
             widgets: HashSet::new(),
             replaced: 0,
@@ -187,14 +194,14 @@ impl<'i, T: Item, S: Spool> Observation<'i, T, S> {
 
     fn let_go(&mut self, lost: &[bool]) {
         let (mut runs, mut kept, mut place) = (self.runs.iter_mut().peekable(), 0, 0);
-        self.seen.retain(|row| {
+        self.seen.retain(|_| {
             while let Some(run) = runs.next_if(|run| run.after as usize == place) {
                 run.after = kept;
             }
             place += 1;
             let is_lost = lost[place - 1];
             kept += u32::from(!is_lost);
-            self.replaced += u64::from(is_lost && is_live(row.mark));
+            self.replaced += u64::from(is_lost);
             !is_lost
         });
         runs.for_each(|run| run.after = kept);
@@ -232,7 +239,7 @@ impl<'i, T: Item, S: Spool> Observation<'i, T, S> {
                 self.add_to_run(place);
                 return true;
             }
-            self.live = self.live + usize::from(is_live(mark)) - usize::from(is_live(before));
+            self.gained += i64::from(is_live(mark)) - i64::from(is_live(before));
         }
         let at = if is_live(mark) { self.spool.put(bytes) } else { Some(NOWHERE) };
         let Some(at) = at else { return false };
@@ -241,17 +248,16 @@ impl<'i, T: Item, S: Spool> Observation<'i, T, S> {
     }
 
     fn quarantine(&mut self, bytes: &[u8], why: String) {
-        #[derive(serde::Deserialize)]
-        struct OnlyId {
-            id: imbabot_core::RoomId,
-        }
         self.quarantined += 1;
         self.first_quarantined.get_or_insert(why);
         // A row that cannot be read any more is not a row that is gone.
-        if let Ok(OnlyId { id }) = serde_json::from_slice(bytes)
-            && let Some((place, _)) = self.find(id.0)
-        {
-            self.add_to_run(place);
+        match id_in_broken_row(bytes) {
+            None => self.strays += 1,
+            Some(id) => {
+                if let Some((place, _)) = self.find(id) {
+                    self.add_to_run(place);
+                }
+            }
         }
     }
 
@@ -295,13 +301,14 @@ impl<'i, T: Item, S: Spool> Observation<'i, T, S> {
         }
         let len = match &rows {
             Some(rows) => rows.live().count(),
-            None => self.live,
+            None => self.live.saturating_add_signed(isize::try_from(self.gained).unwrap_or(0)),
         };
         Observed {
             rows,
             len,
             decoded: Decoded { rows: kept, spool: self.spool, kind: PhantomData },
             quarantined: self.quarantined,
+            strays: self.strays,
             first_quarantined: self.first_quarantined,
             duplicates,
             widgets: self.widgets,

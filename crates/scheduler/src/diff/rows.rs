@@ -29,18 +29,17 @@ impl Rows {
         Self { entries, by_id: Vec::new() }
     }
 
-    /// Rows in the order of a list. Of several with one id the last counts, but for rows that say
-    /// they were deleted, which count only where there is no other. Also: how many did not count,
-    /// of those that are not deleted.
+    /// Rows in the order of a list. Of several with one id the last counts. Also: how many did not
+    /// count.
     pub(super) fn listed(mut entries: Vec<(u64, u64)>) -> (Self, u64) {
         let mut replaced = 0;
         let mut by_id = sorted(&entries);
         if let Some(lost) = lost(&entries, &by_id) {
             let mut place = 0;
-            entries.retain(|(_, mark)| {
+            entries.retain(|_| {
                 place += 1;
                 let is_lost = lost[place - 1];
-                replaced += u64::from(is_lost && is_live(*mark));
+                replaced += u64::from(is_lost);
                 !is_lost
             });
             by_id = sorted(&entries);
@@ -133,8 +132,7 @@ fn lost(entries: &[(u64, u64)], by_id: &[u32]) -> Option<Vec<bool>> {
     }
     let mut lost = vec![false; entries.len()];
     for same in by_id.chunk_by(|a, b| row(*a).0 == row(*b).0) {
-        let is_counted = |place: &&u32| is_live(row(**place).1);
-        let winner = same.iter().rev().find(is_counted).or(same.last());
+        let winner = same.last();
         for place in same.iter().filter(|place| Some(*place) != winner) {
             lost[*place as usize] = true;
         }

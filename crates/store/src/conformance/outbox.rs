@@ -465,6 +465,22 @@ pub fn an_answer_that_names_another_message_is_not_for_us(backend: &dyn Backend)
     assert_eq!((told.class, told.state), (Class::Ambiguous, DeliveryState::Unknown));
     let told = bench.settle(at(700), &claimed[2], delivered(5));
     assert!(!told.foreign_answer, "ten minutes later the server may count anew");
+    // The number alone tells it too, but not that of another server.
+    let elsewhere = NewDelivery { widget: widget("v"), ..message("elsewhere") };
+    bench.enqueue(at(700), vec![to_room("again", 4), elsewhere]);
+    let of_uuid = |uuid: &str| {
+        let uuid = Some(uuid.to_owned());
+        (Class::Delivered, Next::Delivered { message: MessageId(5), uuid, time: None })
+    };
+    let mut request = bench.request(at(701));
+    let there = WidgetClaim { widget: widget("v"), ..request.widgets[0].clone() };
+    request.widgets.push(there);
+    let claimed = run(bench.store.claim(request)).deliveries;
+    assert_eq!(claimed.len(), 2);
+    for delivery in claimed {
+        let told = bench.settle(at(702), &delivery, of_uuid(delivery.widget.as_str()));
+        assert_eq!(told.foreign_answer, delivery.id == id("again"));
+    }
 }
 
 pub fn only_the_delivery_that_is_asked_for_is_claimed(backend: &dyn Backend) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use imbabot_bot::{DeliveryId, Policy, WidgetName};
-use imbabot_core::Timestamp;
+use imbabot_core::{MessageId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
@@ -353,7 +353,9 @@ fn record(
         outcome.next = Next::Unknown;
     }
     let foreign_answer = match &outcome.next {
-        Next::Delivered { uuid: Some(uuid), .. } => names_another(tx, now, seq, uuid)?,
+        Next::Delivered { message, uuid, .. } => {
+            names_another(tx, now, seq, *message, uuid.as_deref())?
+        }
         _ => false,
     };
     if foreign_answer {
@@ -445,14 +447,33 @@ fn apply(
     }
 }
 
-/// Whether another delivery became the message with this uuid a short while ago.
-fn names_another(tx: &Connection, now: Timestamp, seq: i64, uuid: &str) -> Result<bool> {
-    Ok(tx
+/// Whether another delivery of the widget became the message with this number, or with this uuid, a short
+/// while ago.
+fn names_another(
+    tx: &Connection,
+    now: Timestamp,
+    seq: i64,
+    message: MessageId,
+    uuid: Option<&str>,
+) -> Result<bool> {
+    let since = (now - FOREIGN_UUID_WINDOW).as_micros();
+    let by_uuid = tx
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM delivery
              WHERE server_uuid = ?1 AND seq <> ?2 AND ended_at >= ?3)",
         )?
-        .query_row(params![uuid, seq, (now - FOREIGN_UUID_WINDOW).as_micros()], |row| row.get(0))?)
+        .query_row(params![uuid, seq, since], |row| row.get(0))?;
+    if by_uuid {
+        return Ok(true);
+    }
+    // The numbers of two servers have nothing to do with each other.
+    Ok(tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM delivery
+             WHERE server_message_id = ?1 AND seq <> ?2 AND ended_at >= ?3
+                 AND widget = (SELECT widget FROM delivery WHERE seq = ?2))",
+        )?
+        .query_row(params![message.0.cast_signed(), seq, since], |row| row.get(0))?)
 }
 
 fn sweep(

@@ -183,7 +183,7 @@ impl Workload {
                     2 => (Class::Rejected, Next::Dead(DeadReason::Rejected)),
                     _ => {
                         let uuid = Some(format!("u{}", self.turn * 10 + place as u64));
-                        let message = imbabot_core::MessageId(self.turn);
+                        let message = imbabot_core::MessageId(self.turn * 10 + place as u64);
                         let time = Some(self.now);
                         (Class::Delivered, Next::Delivered { message, uuid, time })
                     }
@@ -245,6 +245,7 @@ fn assert_by_index(plans: &[(String, Vec<String>)]) {
         ("SELECT seq FROM delivery WHERE resend_at", "delivery_resend"),
         ("SELECT seq FROM delivery WHERE state = 'unknown'", "delivery_unknown"),
         ("SELECT EXISTS (SELECT 1 FROM delivery WHERE server_uuid", "delivery_uuid"),
+        ("SELECT EXISTS (SELECT 1 FROM delivery WHERE server_message_id", "delivery_message"),
         ("SELECT count(*) FROM delivery WHERE bot = ?1 AND created_at", "delivery_bot"),
         ("SELECT count(*) FROM delivery WHERE bot = ?1 AND widget", "delivery_bot_room"),
         (

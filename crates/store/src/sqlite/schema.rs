@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_explanations.sql"),
     include_str!("../../migrations/0003_capabilities.sql"),
+    include_str!("../../migrations/0004_message_numbers.sql"),
 ];
 
 /// Refuses a file that is no store of imbabot, before anything in it is changed.

@@ -22,15 +22,16 @@ pub(super) fn flat_object(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether the number of quotes is odd (1), and whether there is an opening bracket or a backslash
+/// Whether the number of quotes is odd (1), and whether there is a bracket or a backslash
 /// that escapes a quote or a backslash. `next` is the same slice, one byte on.
 fn survey(bytes: &[u8], next: &[u8]) -> (u8, bool) {
     let mut quotes = 0_u8;
     let mut nested = 0_u8;
     for (&byte, &next) in bytes.iter().zip(next) {
         quotes ^= u8::from(byte == b'"');
-        // '{' is 0x7b and '[' is 0x5b.
-        nested |= u8::from(byte | 0x20 == b'{');
+        // '{' is 0x7b and '[' is 0x5b, '}' 0x7d and ']' 0x5d: a bracket that closes what was never
+        // opened ends the object for the walk, and so may not be passed over here.
+        nested |= u8::from(byte | 0x20 == b'{') | u8::from(byte | 0x20 == b'}');
         nested |= u8::from(byte == b'\\') & (u8::from(next == b'"') | u8::from(next == b'\\'));
     }
     (quotes, nested != 0)
@@ -104,9 +105,15 @@ mod tests {
 
     #[test]
     fn what_is_not_flat_or_not_whole_is_left_to_the_walk() {
-        for json in
-            [r#"{"a":{}}"#, r#"{"a":[]}"#, r#"{"a":"\"}"}"#, r#"{"a":"\\"}"#, r#"{"a":1"#, "{"]
-        {
+        for json in [
+            r#"{"a":{}}"#,
+            r#"{"a":[]}"#,
+            r#"{"a":1],}"#,
+            r#"{"a":"\"}"}"#,
+            r#"{"a":"\\"}"#,
+            r#"{"a":1"#,
+            "{",
+        ] {
             assert_eq!(flat_object(json.as_bytes()), None, "{json}");
         }
     }

@@ -182,6 +182,12 @@ fn a_list_cut_anywhere_is_never_a_list() {
 }
 
 #[test]
+fn a_bracket_that_was_never_opened_is_found_however_the_list_arrives() {
+    assert_eq!(refused(r#"{"success":true,"data":[{"a":1],}]}"#), ErrorKind::Undecodable);
+    assert_eq!(list(r#"{"success":true,"data":[{"a":"]"},{"b":"}"}]}"#).len(), 2);
+}
+
+#[test]
 fn an_element_over_the_limit_ends_it_however_it_comes() {
     let body = format!(r#"{{"success":true,"data":[{{"a":"{}"}}]}}"#, "x".repeat(100));
     let nested = body.replace(r#"{"a":"#, r#"{"b":[],"a":"#);

@@ -1,0 +1,4 @@
+//! `cargo +nightly fuzz run cron`
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| imbabot_fuzz::cron(data));

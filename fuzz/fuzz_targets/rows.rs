@@ -1,0 +1,4 @@
+//! `cargo +nightly fuzz run rows`
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| imbabot_fuzz::rows(data));
