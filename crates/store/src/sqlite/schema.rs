@@ -17,6 +17,7 @@ const APPLICATION_ID: i64 = 0x696d_6261;
 const STEPS: &[&str] = &[
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_explanations.sql"),
+    include_str!("../../migrations/0003_sign_of_life.sql"),
 ];
 
 /// Refuses a file that is no store of imbabot, before anything in it is changed.
