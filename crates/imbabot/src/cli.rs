@@ -14,6 +14,7 @@ mod schedules;
 mod send;
 #[cfg(feature = "simulator")]
 mod simulator;
+mod status;
 mod when;
 mod why;
 
@@ -96,6 +97,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Events { verb, poisoned, limit } => {
             block_on(events::events(command, verb, poisoned, limit))
         }
+        Verb::Status => block_on(status::status(command)),
         Verb::Why { id } => block_on(why::why(command, &id)),
         Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
         Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),

@@ -16,6 +16,7 @@ use crate::executor::BotExecutor;
 use crate::metrics::Family;
 use crate::settings::Settings;
 use crate::shared::{Fatal, Reload, Shared};
+use crate::signs::{self, Signs};
 use crate::status::{NotReady, Status};
 use crate::supervisor::{self, Task};
 use crate::{deliverer, dispatcher, housekeeping, poller, timer};
@@ -142,8 +143,7 @@ impl Engine {
             name: "watcher",
             start: Box::new(move || Box::pin(watch(Arc::clone(&shared)))),
         });
-        supervisor::supervise(Arc::clone(&self.shared), tasks).await?;
-        self.end().await
+        self.until_end(tasks).await
     }
 
     /// Polls each list once, handles and delivers what is due, then stops.
@@ -157,8 +157,25 @@ impl Engine {
             name: "once",
             start: Box::new(move || Box::pin(stop_when_idle(Arc::clone(&shared)))),
         });
-        supervisor::supervise(Arc::clone(&self.shared), tasks).await?;
-        self.end().await
+        self.until_end(tasks).await
+    }
+
+    async fn until_end(&self, tasks: Vec<Task>) -> Result<(), Fatal> {
+        if let Err(fatal) = supervisor::supervise(Arc::clone(&self.shared), tasks).await {
+            signs::farewell(&self.shared, false).await;
+            return Err(fatal);
+        }
+        self.take_leave().await
+    }
+
+    /// Says in the store how the engine was at its end, and ends the run.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn take_leave(&self) -> Result<(), Fatal> {
+        self.end().await?;
+        signs::farewell(&self.shared, true).await;
+        Ok(())
     }
 
     /// Delivers one row and no other, as `send` does without a daemon: one attempt, or as many as
@@ -360,10 +377,12 @@ fn wake(shared: &Shared) {
     shared.bells.deliverer.notify_one();
 }
 
-/// Notices what other processes did to the store, and keeps the counts of the status fresh.
+/// Notices what other processes did to the store, keeps the counts of the status fresh, and gives
+/// signs of life.
 async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut counted = None;
     show_doctor(&shared).await;
+    let mut signs = Signs::default();
     loop {
         if shared.store.changed_by_another().await.unwrap_or(false) {
             wake(&shared);
@@ -376,8 +395,12 @@ async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
             count(&shared).await;
         }
         shared.beat("watcher", "watching");
+        signs.look(&shared).await?;
         tokio::select! {
-            () = shared.stop.cancelled() => return Ok(()),
+            () = shared.stop.cancelled() => {
+                signs::farewell(&shared, false).await;
+                return Ok(());
+            }
             () = shared.clock.sleep(WATCH) => {}
         }
     }

@@ -17,6 +17,7 @@ pub mod plan;
 mod poller;
 pub mod settings;
 mod shared;
+mod signs;
 pub mod status;
 mod supervisor;
 mod timer;

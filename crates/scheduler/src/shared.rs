@@ -124,6 +124,7 @@ impl Shared {
     ) -> Self {
         let metrics = Metrics::new();
         metrics.set(Family::build_info, &[version], 1.0);
+        let board = StatusBoard::new(Arc::clone(&clock), started_at, version);
         Self {
             clock,
             store,
@@ -132,7 +133,7 @@ impl Shared {
             breakers: Mutex::default(),
             breaker_changes: Mutex::default(),
             incarnation,
-            board: StatusBoard::new(started_at, version),
+            board,
             metrics,
             bells: Bells::default(),
             stop: CancellationToken::new(),

@@ -2,13 +2,19 @@
 //! last. Written by the parts, read by the HTTP surface; it decides nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use imbabot_bot::{BotName, WidgetName};
 use imbabot_core::Timestamp;
 use imbabot_store::{Capabilities, Source};
 use serde::{Serialize, Serializer};
+
+use crate::clock::Clock;
+
+mod words;
+
+pub use words::Words;
 
 /// Why the daemon is not ready: a closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,12 +115,14 @@ pub struct TaskStatus {
 }
 
 /// The whole, as `/api/status` shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
     /// Whether everything that is promised is kept.
     pub ready: bool,
     /// Why not.
     pub reasons: Vec<NotReady>,
+    /// The same in detail: each reason once for every subject, with its beginning.
+    pub obstacles: Vec<Obstacle>,
     /// When this run began.
     pub started_at: Timestamp,
     /// The version of the program.
@@ -131,6 +139,39 @@ pub struct Status {
     pub set_aside: BTreeMap<BotName, Timestamp>,
     /// The jobs of the housekeeping: `prune`, `verify`, `integrity`.
     pub housekeeping: BTreeMap<&'static str, JobStatus>,
+}
+
+/// A reason for not being ready, where it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    /// The reason.
+    pub reason: NotReady,
+    /// Whom or what it is about: a widget, a bot (`bot/<name>`), a scope of a pause, a verb of the
+    /// store.
+    pub subject: String,
+    /// Since when this run of the program knows of it.
+    pub since: Timestamp,
+}
+
+impl Status {
+    /// The same without what moves while nothing happens: two such values differ where there is
+    /// something to tell.
+    #[must_use]
+    pub fn at_rest(mut self) -> Self {
+        for widget in self.widgets.values_mut() {
+            widget.last_good_poll = None;
+            widget.last_poll = None;
+            widget.in_flight = 0;
+            // How long the last list took is another figure each time.
+            widget.capabilities.clear();
+        }
+        for task in self.tasks.values_mut() {
+            task.last_progress = self.started_at;
+            task.beat = Duration::ZERO;
+            task.last.clear();
+        }
+        self
+    }
 }
 
 /// A job of the housekeeping as it stands. The times are those of this run of the program: what an
@@ -172,11 +213,12 @@ struct Board {
     paused: Vec<String>,
     set_aside: BTreeMap<BotName, Timestamp>,
     housekeeping: BTreeMap<&'static str, JobStatus>,
-    reasons: BTreeMap<NotReady, BTreeMap<String, ()>>,
+    reasons: BTreeMap<NotReady, BTreeMap<String, Timestamp>>,
 }
 
 /// Where the parts write what they do.
 pub struct StatusBoard {
+    clock: Arc<dyn Clock>,
     started_at: Timestamp,
     version: String,
     board: Mutex<Board>,
@@ -185,8 +227,8 @@ pub struct StatusBoard {
 impl StatusBoard {
     /// An empty board: `starting`.
     #[must_use]
-    pub fn new(started_at: Timestamp, version: &str) -> Self {
-        Self { started_at, version: version.into(), board: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>, started_at: Timestamp, version: &str) -> Self {
+        Self { clock, started_at, version: version.into(), board: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {
@@ -199,7 +241,7 @@ impl StatusBoard {
         let mut board = self.lock();
         let subjects = board.reasons.entry(reason).or_default();
         if holds {
-            subjects.insert(subject.to_owned(), ());
+            subjects.entry(subject.to_owned()).or_insert_with(|| self.clock.now());
         } else {
             subjects.remove(subject);
         }
@@ -262,7 +304,10 @@ impl StatusBoard {
     pub fn paused(&self, paused: Vec<String>) {
         let mut board = self.lock();
         let subjects = board.reasons.entry(NotReady::Paused).or_default();
-        *subjects = paused.iter().map(|scope| (scope.clone(), ())).collect();
+        let since = |scope: &String| subjects.get(scope).copied();
+        let now = || self.clock.now();
+        *subjects =
+            paused.iter().map(|scope| (scope.clone(), since(scope).unwrap_or_else(now))).collect();
         board.paused = paused;
     }
 
@@ -298,8 +343,17 @@ impl StatusBoard {
     pub fn read(&self) -> Status {
         let reasons = self.reasons();
         let board = self.lock();
+        let obstacles = reasons.iter().flat_map(|reason| {
+            let subjects = board.reasons.get(reason).into_iter().flatten();
+            subjects.map(|(subject, since)| Obstacle {
+                reason: *reason,
+                subject: subject.clone(),
+                since: *since,
+            })
+        });
         Status {
             ready: reasons.is_empty(),
+            obstacles: obstacles.collect(),
             reasons,
             started_at: self.started_at,
             version: self.version.clone(),

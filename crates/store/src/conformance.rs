@@ -184,6 +184,7 @@ macro_rules! store_conformance {
             a_record_goes_with_all_its_lines_at_once
             a_new_store_is_whole
             a_message_that_another_person_cancels_meanwhile_is_settled_as_it_went
+            the_last_sign_of_life_is_kept_over_runs_and_is_no_part_of_the_ledger
         }
         $crate::conformance_cases! { $backend, explanations:
             an_attempt_that_leaves_at_once_was_held_by_nothing

@@ -28,7 +28,7 @@ pub use ledger::{Inspected, InspectionMark, Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 pub use operations::{
     CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    StateCount, Tally,
+    SignOfLife, StateCount, Tally,
 };
 pub use outbox::{
     AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
@@ -39,7 +39,7 @@ pub use schedules::{
     OccurrenceOutcome, OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
 };
 pub use snapshots::{ItemChange, ListKind, PollCommit, SnapshotIndex, Snapshots};
-pub use sqlite::{Bodies, Role, SqliteStore};
+pub use sqlite::{Bodies, Holder, Role, SqliteStore};
 
 /// The durable state of one imbabot: everything that has to survive a kill at any instant.
 ///

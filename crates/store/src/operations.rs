@@ -118,6 +118,17 @@ pub struct Tally {
     pub events_poisoned: Vec<(BotName, u64)>,
 }
 
+/// What the daemon last said about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignOfLife {
+    /// When.
+    pub at: Timestamp,
+    /// It was the last of a run that ended by itself.
+    pub stopped: bool,
+    /// Its status, as JSON. The store does not read it.
+    pub status: String,
+}
+
 /// An operator's acts and looks.
 #[async_trait]
 pub trait Operations {
@@ -166,4 +177,10 @@ pub trait Operations {
 
     /// Looks whether the store is whole; a sentence if it is not.
     async fn check_integrity(&self, thorough: bool) -> Result<Option<String>>;
+
+    /// The daemon says how it is; what it said before is forgotten. No part of the ledger.
+    async fn sign(&self, sign: SignOfLife) -> Result<()>;
+
+    /// What the daemon last said, also after its end; `None` before any ran.
+    async fn last_sign(&self) -> Result<Option<SignOfLife>>;
 }

@@ -27,6 +27,7 @@ use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
 use link::Link;
+pub use role::Holder;
 use role::RoleLock;
 
 /// Whether texts stay in the store after their delivery has ended.
@@ -93,7 +94,13 @@ impl SqliteStore {
     /// The process in the daemon's role, if there is one; 0 if its number cannot be read.
     #[must_use]
     pub fn holder(path: &Path) -> Option<u32> {
-        role::holder(path)
+        role::holder(path).map(|holder| holder.pid)
+    }
+
+    /// The daemon that runs on the store, if one does. A verb that has the role for a moment is none.
+    #[must_use]
+    pub fn daemon(path: &Path) -> Option<Holder> {
+        role::holder(path).filter(|holder| !holder.brief)
     }
 
     /// An empty store that lives as long as this value.

@@ -18,7 +18,8 @@ use imbabot_core::{RoomId, Timestamp};
 use imbabot_store::conformance::Backend;
 use imbabot_store::{
     Bodies, Born, ClaimRequest, DeliveryFilter, DeliveryState, ErrorKind, Knowledge, Ledger,
-    Lifecycle, NewDelivery, Operations, Outbox, Role, Settle, SqliteStore, Store, WidgetClaim,
+    Lifecycle, NewDelivery, Operations, Outbox, Role, Settle, SignOfLife, SqliteStore, Store,
+    WidgetClaim,
 };
 use tempfile::TempDir;
 
@@ -501,6 +502,78 @@ fn a_store_of_the_second_step_is_upgraded_and_knows_nothing_of_servers_yet() {
     run(store.learn(learned.clone()));
     drop(store);
     assert_eq!(run(open(&path, Role::Visitor).unwrap().learned()), [learned]);
+}
+
+#[test]
+fn a_store_of_step_two_is_upgraded_and_knows_of_no_sign_of_life() {
+    let (_folder, path) = place();
+    {
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
+        old.execute_batch(include_str!("../migrations/0002_explanations.sql")).unwrap();
+        old.execute_batch(
+            "PRAGMA application_id = 0x696d6261; PRAGMA user_version = 2;
+             INSERT INTO stoppage (scope, reason, since) VALUES ('all', 'paused', 5);",
+        )
+        .unwrap();
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(*failure(&path, Role::Visitor).kind(), ErrorKind::Unusable, "only `run` upgrades");
+    let store = open(&path, Role::Daemon).unwrap();
+    assert_eq!(run(store.paused()), [imbabot_store::PauseScope::All]);
+    assert_eq!(run(store.last_sign()), None);
+    let sign = SignOfLife { at: now(), stopped: false, status: "{}".into() };
+    run(store.sign(sign.clone()));
+    assert_eq!(run(open(&path, Role::Visitor).unwrap().last_sign()), Some(sign));
+}
+
+#[test]
+fn the_daemons_own_sign_of_life_is_no_change_by_another() {
+    let (_folder, path) = place();
+    let store = open(&path, Role::Daemon).unwrap();
+    run(store.changed_by_another());
+    for n in 0..20 {
+        let sign = SignOfLife { at: now(), stopped: false, status: n.to_string() };
+        run(store.sign(sign));
+        assert!(!run(store.changed_by_another()));
+    }
+    let beside = open(&path, Role::Visitor).unwrap();
+    run(beside.pause(now(), &imbabot_store::PauseScope::All, true));
+    assert!(run(store.changed_by_another()));
+}
+
+#[test]
+fn a_verb_that_holds_the_role_for_a_moment_is_no_daemon() {
+    let (_folder, path) = place();
+    let brief = open(&path, Role::Brief).unwrap();
+    assert_eq!(SqliteStore::holder(&path), Some(std::process::id()));
+    assert_eq!(SqliteStore::daemon(&path), None);
+    drop(brief);
+    let daemon = open(&path, Role::Daemon).unwrap();
+    let found = SqliteStore::daemon(&path).unwrap();
+    assert_eq!((found.pid, found.brief), (std::process::id(), false));
+    drop(daemon);
+    assert_eq!(SqliteStore::daemon(&path), None);
+}
+
+#[test]
+fn whoever_only_asks_for_the_daemon_keeps_none_from_starting() {
+    let (_folder, path) = place();
+    drop(open(&path, Role::Daemon).unwrap());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = SqliteStore::daemon(&path);
+                }
+            });
+        }
+        let opened: Vec<_> = (0..200).map(|_| open(&path, Role::Daemon).map(drop)).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let refused = opened.into_iter().find_map(Result::err);
+        assert!(refused.is_none(), "{refused:?}");
+    });
 }
 
 #[test]

@@ -108,6 +108,8 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// How the daemon is: ready or why not, and what its parts did last
+    Status,
     /// Why a message is where it is, or why there is none
     Why {
         /// A delivery, or an occurrence such as standup@2026-03-30T07:00:00Z

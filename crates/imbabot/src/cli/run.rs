@@ -170,7 +170,7 @@ async fn drained(
             () = &mut patience => {
                 // What is still on its way becomes `unknown` at the next start, as it should.
                 tracing::warn!("not everything finished within {DRAIN:?}");
-                engine.end().await?;
+                engine.take_leave().await?;
                 return Ok(Exit::Ok);
             }
             what = signals.next() => if matches!(what, Caught::Stop) {

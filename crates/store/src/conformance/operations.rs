@@ -11,7 +11,7 @@ use super::support::*;
 use crate::{
     AdoptSchedule, CancelFilter, Class, DeliveryFilter, DeliveryState, Line, NewDelivery,
     NewOccurrence, OccurrenceCommit, OccurrenceOutcome, PauseScope, RangeRecord, Resolution,
-    RetryVerdict,
+    RetryVerdict, SignOfLife,
 };
 
 fn acts(bench: &Bench) -> Vec<String> {
@@ -613,4 +613,20 @@ pub fn a_message_that_another_person_cancels_meanwhile_is_settled_as_it_went(
     );
     assert_eq!(bench.settle(at(3), &claimed, delivered(1)).class, Class::Delivered);
     assert_eq!(bench.state("k"), "delivered");
+}
+
+pub fn the_last_sign_of_life_is_kept_over_runs_and_is_no_part_of_the_ledger(backend: &dyn Backend) {
+    let mut bench = Bench::new(backend);
+    let lines = bench.lines().len();
+    assert_eq!(run(bench.store.last_sign()), None);
+    for (second, stopped) in [(7, false), (9, true), (8, false)] {
+        let status = format!("{{\"ready\":{stopped}}}");
+        let sign = SignOfLife { at: at(second), stopped, status };
+        run(bench.store.sign(sign.clone()));
+        assert_eq!(run(bench.store.last_sign()), Some(sign), "also if the clock went back");
+    }
+    assert_eq!(bench.lines().len(), lines);
+    bench.kill(at(20));
+    while run(bench.store.prune(at(5_000), at(4_000), 100)) > 0 {}
+    assert_eq!(run(bench.store.last_sign()).map(|sign| sign.at), Some(at(8)));
 }

@@ -14,7 +14,7 @@ use crate::explanations::Stop;
 use crate::inbox::EventRecord;
 use crate::operations::{
     CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    StateCount, Tally,
+    SignOfLife, StateCount, Tally,
 };
 use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
 
@@ -225,6 +225,39 @@ impl Operations for SqliteStore {
         self.link
             .read(move |tx| {
                 super::check(tx, if thorough { "integrity_check" } else { "quick_check" })
+            })
+            .await
+    }
+
+    async fn sign(&self, sign: SignOfLife) -> Result<()> {
+        self.link
+            .write(move |tx| {
+                tx.prepare_cached(
+                    "REPLACE INTO sign_of_life (one, at, stopped, status) VALUES (1, ?1, ?2, ?3)",
+                )?
+                .execute(params![
+                    sign.at.as_micros(),
+                    sign.stopped,
+                    sign.status
+                ])?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn last_sign(&self) -> Result<Option<SignOfLife>> {
+        self.link
+            .read(|tx| {
+                let mut statement =
+                    tx.prepare_cached("SELECT at, stopped, status FROM sign_of_life")?;
+                let read = |row: &rusqlite::Row<'_>| {
+                    Ok(SignOfLife {
+                        at: Timestamp::from_micros(row.get(0)?),
+                        stopped: row.get(1)?,
+                        status: row.get(2)?,
+                    })
+                };
+                Ok(statement.query_row([], read).optional()?)
             })
             .await
     }

@@ -6,11 +6,16 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use imbabot_core::Timestamp;
+
 use super::Role;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How a verb that takes the role for one row says so in the lock file.
 const BRIEF: &str = "brief";
+
+/// So many who only look are waited for.
+const LOOKS: usize = 10_000;
 
 /// The daemon's role, held as long as this lives. The operating system gives it back when the
 /// process dies, however it dies.
@@ -23,7 +28,7 @@ impl RoleLock {
         let path = lock_path(database);
         let mut file = open_private(&path)
             .map_err(|e| unusable(&path, "the lock file cannot be opened", &e))?;
-        match file.try_lock() {
+        match lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let (pid, brief) = read_holder(&mut file);
@@ -47,14 +52,46 @@ impl RoleLock {
     }
 }
 
+/// The process in the daemon's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number; 0 if that cannot be read.
+    pub pid: u32,
+    /// It is a verb that has the role for a moment.
+    pub brief: bool,
+    /// Since when it has the role, by the clock of then.
+    pub since: Option<Timestamp>,
+}
+
 /// The process in the daemon's role, if there is one.
-pub(super) fn holder(database: &Path) -> Option<u32> {
+pub(super) fn holder(database: &Path) -> Option<Holder> {
     let path = lock_path(database);
     let mut file = File::open(path).ok()?;
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(read_holder(&mut file).0.unwrap_or(0)),
+        Err(TryLockError::WouldBlock) => {
+            let (pid, brief) = read_holder(&mut file);
+            // Whoever takes the role writes the file, and nobody else does.
+            let written = file.metadata().ok();
+            let since = written.map(|data| Timestamp::from_seconds(data.mtime()));
+            Some(Holder { pid: pid.unwrap_or(0), brief, since })
+        }
         _ => None,
     }
+}
+
+/// Takes the lock. Whoever asks for its [`holder`] shares it for some microseconds, which is no
+/// reason to be refused: as long as it can be shared, nobody has the role.
+fn lock(file: &File) -> std::result::Result<(), TryLockError> {
+    let mut end = file.try_lock();
+    for _ in 0..LOOKS {
+        if !matches!(end, Err(TryLockError::WouldBlock)) || file.try_lock_shared().is_err() {
+            break;
+        }
+        file.unlock().map_err(TryLockError::Error)?;
+        std::thread::yield_now();
+        end = file.try_lock();
+    }
+    end
 }
 
 /// Whether the database file is there and may be used; false if it is to be made. A file that

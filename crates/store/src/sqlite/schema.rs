@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("../../migrations/0002_explanations.sql"),
     include_str!("../../migrations/0003_capabilities.sql"),
     include_str!("../../migrations/0004_message_numbers.sql"),
+    include_str!("../../migrations/0005_sign_of_life.sql"),
 ];
 
 /// Refuses a file that is no store of imbabot, before anything in it is changed.
