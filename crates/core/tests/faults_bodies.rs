@@ -381,9 +381,9 @@ fn mistake(body: &mut Vec<u8>, random: &mut Random) {
             let mut lines: Vec<&str> = text.split_inclusive([',', '{']).collect();
             let n = random.below(lines.len());
             if random.below(2) == 0 {
-                lines.truncate(n)
+                lines.truncate(n);
             } else {
-                lines.insert(n, lines[n])
+                lines.insert(n, lines[n]);
             }
             *body = lines.concat().into_bytes();
         }
