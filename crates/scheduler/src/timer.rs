@@ -78,22 +78,24 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             }
             let fired = fire(&shared, &settings, &mut agenda, now).await?;
             let expanded = expand(&shared, &settings, &agenda).await?;
-            Ok::<_, imbabot_store::Error>((fired, expanded))
+            Ok::<_, imbabot_store::Error>((fired, expanded, now))
         };
-        match round.await {
-            Ok((fired, expanded)) => {
+        let fired_until = match round.await {
+            Ok((fired, expanded, now)) => {
                 shared.store_works("timer");
                 shared.beat(TASK, if fired + expanded > 0 { "fired" } else { "idle" });
+                now
             }
             Err(error) => {
                 shared.store_failed("timer", error).await?;
                 continue;
             }
-        }
+        };
         let waiting = shared.reload.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Reload { settings, done }) = waiting {
-            // What is due under the old rules has just fired.
-            let adopted = put_into_force(&shared, settings, &agenda).await;
+            // What was due under the old rules then has just fired; what came due since belongs to the
+            // new ones.
+            let adopted = put_into_force(&shared, settings, &agenda, fired_until).await;
             // Whoever asked may have gone: the settings are in force all the same.
             let _ = done.send(adopted);
             loaded = false;
@@ -119,8 +121,8 @@ async fn put_into_force(
     shared: &Shared,
     settings: Settings,
     agenda: &Agenda,
+    now: Timestamp,
 ) -> imbabot_store::Result<()> {
-    let now = shared.clock.now();
     let kept = definitions(&settings);
     for entry in agenda.entries().iter().filter(|entry| entry.awaits_snapshot) {
         let definition = entry.schedule().time_definition();
@@ -186,7 +188,7 @@ async fn fire(
                 }
                 Ok(Fired::Overtaken) => {
                     shared.schedules_changed.store(true, Ordering::Release);
-                    agenda.update(*place, |_| {});
+                    agenda.look_again(*place, now + SNAPSHOT_PAUSE);
                 }
                 // Asked again, until the instant has expired.
                 Ok(Fired::Waits) => agenda.put_off(*place, now + SNAPSHOT_PAUSE),

@@ -218,7 +218,7 @@ pub trait Schedules {
     async fn runs_across(&self, key: &str, at: Timestamp) -> Result<Vec<RangeRecord>>;
 
     /// Ends a run earlier than it was recorded, under a clock that was ahead: its last instant is
-    /// `to`, and so many are left of it. False if there is no such run.
+    /// `to`, and so many are left of it, fewer than there were. False if there is no such run.
     async fn shorten_run(
         &self,
         now: Timestamp,

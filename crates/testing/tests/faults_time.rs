@@ -286,6 +286,62 @@ fn a_run_that_was_left_out_up_to_2098_ends_at_the_corrected_now() {
     }
 }
 
+#[test]
+fn what_is_left_out_beside_what_fires_is_told_instant_by_instant() {
+    // Down over a day that is left out by `except`: what is missed lies before and behind it.
+    let week = days(7);
+    let hourly = cron("hourly", "0 * * * *").expires_after(week).except(["2026-03-03"]).unwrap();
+    let daily = cron("daily", "0 9 * * *").expires_after(week);
+    let daily = daily.except(["2026-03-03", "2026-03-05"]).unwrap();
+    let mut chat = chat_at("2026-03-02T10:05:00Z", [hourly, daily]);
+    chat.world().crash();
+    set_wall(&mut chat, at("2026-03-05T12:30:00Z"));
+    chat.world().start();
+    chat.advance(seconds(3));
+    // The check holds the records against each other, too.
+    accounted(&mut chat, "hourly", every("2026-03-02T11:00:00Z", "2026-03-05T12:00:00Z", hours(1)));
+    accounted(&mut chat, "daily", every("2026-03-03T09:00:00Z", "2026-03-05T09:00:00Z", days(1)));
+    assert!(said(&chat).contains(&"daily@2026-03-04T09:00:00Z".to_owned()), "{:?}", said(&chat));
+}
+
+#[test]
+fn an_instant_that_was_skipped_under_a_clock_far_ahead_fires_when_it_comes() {
+    let mut chat = chat_at("2026-03-02T10:05:00Z", [cron("noon", "0 12 * * *")]);
+    let pause = |chat: &mut Harness, paused| {
+        let now = now(chat);
+        let store = chat.world().store();
+        assert!(block_on(store.pause_schedule(now, "noon", paused)).unwrap());
+        chat.world().engine().unwrap().wake();
+        chat.world().step();
+    };
+    pause(&mut chat, true);
+    for wall in ["2026-03-04T11:59:00Z", "2026-03-04T12:00:01Z", "2026-03-02T10:05:10Z"] {
+        set_wall(&mut chat, at(wall));
+        chat.advance(seconds(2));
+    }
+    pause(&mut chat, false);
+    chat.advance(days(2) + hours(3));
+    let expected = ["02", "03", "04"].map(|day| format!("noon@2026-03-{day}T12:00:00Z"));
+    assert_eq!(said(&chat), expected);
+    accounted(&mut chat, "noon", every("2026-03-02T12:00:00Z", "2026-03-04T12:00:00Z", days(1)));
+}
+
+#[test]
+fn a_run_that_is_shortened_under_an_edited_rule_never_grows() {
+    let mut chat = chat_at("2026-03-02T10:05:00Z", [cron("s", "0 * * * *")]);
+    chat.world().crash();
+    set_wall(&mut chat, at("2026-03-06T10:30:00Z"));
+    chat.world().start();
+    chat.advance(seconds(3));
+    chat.world().crash();
+    set_wall(&mut chat, at("2026-03-03T10:00:00Z"));
+    let edited = Arc::new(to_first_room(cron("s", "* * * * *")));
+    chat.world().settings().announcements = vec![edited];
+    chat.world().start();
+    chat.advance(seconds(3));
+    chat.world().check();
+}
+
 // --- T10: the clock goes forward ---------------------------------------------------------------
 
 /// An hourly schedule, and a clock that jumps at half past twelve.

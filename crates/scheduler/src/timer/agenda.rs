@@ -231,6 +231,12 @@ impl Agenda {
         }
     }
 
+    /// An entry whose cursor somebody else moved: it is due again when that is followed, or at this
+    /// instant at the latest.
+    pub(super) fn look_again(&mut self, place: u32, at: Timestamp) {
+        self.requeue(place, at);
+    }
+
     fn requeue(&mut self, place: u32, due: Timestamp) {
         let Some(entry) = usize::try_from(place).ok().and_then(|n| self.entries.get_mut(n)) else {
             return;

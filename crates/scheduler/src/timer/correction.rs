@@ -37,9 +37,11 @@ pub(crate) async fn shorten_runs(
 }
 
 /// The last instant of a run up to `now`, and how many it has up to then: all that the calendar has,
-/// for a run has no holes. If the rule was edited meanwhile, the first instant at least was left out.
+/// for a run has no holes. If the rule was edited meanwhile it is a guess: the first instant at least was left
+/// out, and fewer than the run had.
 fn up_to(purpose: &Purpose, run: &RangeRecord, now: Timestamp) -> (Timestamp, u64) {
     let before = Timestamp::from_micros(run.from.as_micros().saturating_sub(1));
     let instants = purpose.schedule().instants(before, now);
-    instants.fold((run.from, 0), |(_, count), instant| (instant.at, count + 1)).max((run.from, 1))
+    let (to, count) = instants.fold((run.from, 0), |(_, n), instant| (instant.at, n + 1));
+    (to, count.clamp(1, run.count.saturating_sub(1).max(1)))
 }

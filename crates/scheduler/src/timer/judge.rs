@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use imbabot_bot::schedule::Misfire;
+use imbabot_bot::schedule::{Instant, Misfire};
 use imbabot_core::Timestamp;
 use imbabot_store::{NewRange, OccurrenceOutcome};
 
@@ -37,59 +37,109 @@ impl Step {
     }
 }
 
-/// What becomes of each instant between the cursor and now, but for those that are recorded.
-pub(super) fn judge(entry: &Entry, now: Timestamp, recorded: &BTreeSet<Timestamp>) -> Step {
+/// What an instant comes to.
+enum Fate {
+    /// It was recorded under another clock.
+    Recorded,
+    LeftOut(OccurrenceOutcome, &'static str),
+    OnTime,
+    /// The misfire rule decides.
+    Late,
+}
+
+fn fate(
+    entry: &Entry,
+    instant: &Instant,
+    due: Timestamp,
+    now: Timestamp,
+    recorded: &BTreeSet<Timestamp>,
+) -> Fate {
     use OccurrenceOutcome::{Missed, Skipped};
     let schedule = entry.schedule();
-    let bound = match schedule.misfire_rule() {
-        Misfire::Skip => 0,
-        Misfire::CatchUp => usize::try_from(schedule.catch_up_bound()).unwrap_or(usize::MAX),
-        _ => 1,
-    };
-    let once = schedule.misfire_rule() == Misfire::FireOnce;
+    if recorded.contains(&instant.at) {
+        Fate::Recorded
+    } else if instant.excepted {
+        Fate::LeftOut(Skipped, "except")
+    } else if entry.paused {
+        Fate::LeftOut(Skipped, "paused")
+    } else if instant.at + schedule.keeps() <= now {
+        let why = if entry.awaits_snapshot { "no_snapshot" } else { "expired" };
+        Fate::LeftOut(Missed, why)
+    } else if now.since(due) <= schedule.grace_period() {
+        Fate::OnTime
+    } else {
+        Fate::Late
+    }
+}
+
+/// What becomes of each instant between the cursor and now, but for those that are recorded.
+pub(super) fn judge(entry: &Entry, now: Timestamp, recorded: &BTreeSet<Timestamp>) -> Step {
+    let late = late_that_fire(entry, now, recorded);
     let mut step = Step::default();
-    // The latest late ones that may still fire; what falls out at the front is missed.
-    let mut late: VecDeque<Timestamp> = VecDeque::new();
-    let mut on_time = Vec::new();
-    for instant in schedule.instants(entry.through, now) {
+    for instant in entry.schedule().instants(entry.through, now) {
         let at = instant.at;
         let due = entry.due_at(at);
         if due > now {
             break;
         }
         step.through = Some(at);
-        if recorded.contains(&at) {
-            // Under another clock. No run may reach over it.
-            step.apart = true;
-        } else if instant.excepted {
-            step.leave_out(at, Skipped, "except");
-        } else if entry.paused {
-            step.leave_out(at, Skipped, "paused");
-        } else if at + schedule.keeps() <= now {
-            let why = if entry.awaits_snapshot { "no_snapshot" } else { "expired" };
-            step.leave_out(at, Missed, why);
-        } else if now.since(due) <= schedule.grace_period() {
-            on_time.push(at);
-        } else if bound == 0 {
-            step.leave_out(at, Missed, "misfire");
-        } else {
-            late.push_back(at);
-            if late.len() > bound
-                && let Some(oldest) = late.pop_front()
-            {
-                step.leave_out(oldest, Missed, "misfire");
+        match fate(entry, &instant, due, now, recorded) {
+            // No run may reach over it.
+            Fate::Recorded => step.apart = true,
+            Fate::LeftOut(outcome, reason) => step.leave_out(at, outcome, reason),
+            Fate::Late if !late.contains(&at) => {
+                step.leave_out(at, OccurrenceOutcome::Missed, "misfire");
+            }
+            Fate::OnTime | Fate::Late => {
+                step.fire.push(at);
+                step.apart = true;
             }
         }
     }
-    // One of everything that is due: a late one is not worth saying beside one that is on time.
-    if once && !on_time.is_empty() {
-        for at in late.drain(..) {
-            step.leave_out(at, Missed, "misfire");
+    step
+}
+
+/// The late instants that fire all the same, by the misfire rule: the latest of them, so many. They
+/// are found beforehand, so that the verdicts can be told in the order of their instants.
+fn late_that_fire(
+    entry: &Entry,
+    now: Timestamp,
+    recorded: &BTreeSet<Timestamp>,
+) -> VecDeque<Timestamp> {
+    let schedule = entry.schedule();
+    let bound = match schedule.misfire_rule() {
+        Misfire::Skip => 0,
+        Misfire::CatchUp => usize::try_from(schedule.catch_up_bound()).unwrap_or(usize::MAX),
+        _ => 1,
+    };
+    let mut late = VecDeque::new();
+    if bound == 0 {
+        return late;
+    }
+    // What is older has expired.
+    let after = entry.through.max(now - schedule.keeps());
+    for instant in schedule.instants(after, now) {
+        let due = entry.due_at(instant.at);
+        if due > now {
+            break;
+        }
+        match fate(entry, &instant, due, now, recorded) {
+            Fate::Late => {
+                late.push_back(instant.at);
+                if late.len() > bound {
+                    late.pop_front();
+                }
+            }
+            // One of everything that is due: a late one is not worth saying beside one that is on
+            // time.
+            Fate::OnTime if schedule.misfire_rule() == Misfire::FireOnce => {
+                late.clear();
+                break;
+            }
+            _ => {}
         }
     }
-    step.fire.extend(late);
-    step.fire.extend(on_time);
-    step
+    late
 }
 
 #[cfg(test)]
@@ -176,5 +226,51 @@ mod tests {
             &BTreeSet::new(),
         );
         assert_eq!(step, Step::default());
+    }
+
+    /// Each instant is in one place, and each run has all the instants between its ends.
+    fn is_told_once(schedule: &Schedule, through: &str, now: &str, recorded: &BTreeSet<Timestamp>) {
+        let (from, to): (Timestamp, Timestamp) = (through.parse().unwrap(), now.parse().unwrap());
+        let step = judge(&entry(schedule.clone(), through), to, recorded);
+        let all: Vec<Timestamp> = schedule.instants(from, to).map(|instant| instant.at).collect();
+        let mut told: Vec<Timestamp> = step.fire.clone();
+        told.extend(recorded);
+        for run in &step.runs {
+            let inside: Vec<Timestamp> =
+                all.iter().copied().filter(|at| (run.from..=run.to).contains(at)).collect();
+            assert_eq!(inside.len() as u64, run.count, "{run:?}");
+            told.extend(inside);
+        }
+        told.sort_unstable();
+        assert_eq!(told, all);
+    }
+
+    #[test]
+    fn no_run_reaches_over_an_instant_that_fires_is_recorded_or_is_left_out_for_another_reason() {
+        let hour = Duration::from_secs(3_600);
+        for misfire in [Misfire::Skip, Misfire::FireOnce, Misfire::CatchUp] {
+            for except in [vec![], vec!["2026-03-03"], vec!["2026-03-03", "2026-03-05"]] {
+                for keeps in [1, 30, 24 * 9] {
+                    for (cron, now) in [
+                        ("0 * * * *", "2026-03-04T12:30:00Z"),
+                        ("0 * * * *", "2026-03-05T12:00:10Z"),
+                        ("0 9 * * *", "2026-03-05T12:00:00Z"),
+                    ] {
+                        let schedule = Schedule::cron("s", cron).unwrap().misfire(misfire);
+                        let schedule = schedule.catch_up_max(20).expires_after(hour * keeps);
+                        let schedule = schedule.except(except.clone()).unwrap();
+                        let begin = "2026-03-02T00:30:00Z";
+                        is_told_once(&schedule, begin, now, &BTreeSet::new());
+                        let recorded = schedule
+                            .instants(begin.parse().unwrap(), now.parse().unwrap())
+                            .map(|instant| instant.at)
+                            .skip(1)
+                            .step_by(7)
+                            .collect();
+                        is_told_once(&schedule, begin, now, &recorded);
+                    }
+                }
+            }
+        }
     }
 }

@@ -131,7 +131,9 @@ const OCCURRENCES_TOLD: &str = "
         SELECT o.id AS name, o.outcome AS outcome, o.deliveries AS deliveries,
             (SELECT l.body FROM ledger l WHERE l.id = o.id AND l.kind = 'occurrence'
              ORDER BY l.seq DESC LIMIT 1) AS body
-        FROM occurrence o WHERE o.id > ?1 AND o.id <= ?2)
+        FROM occurrence o WHERE o.id > ?1 AND o.id <= ?2
+          -- While it is expanded its number falls, and is told at the end.
+          AND o.targets IS NULL)
     SELECT 'the occurrence ' || name || ' is ' || outcome || ' with ' || deliveries
         || ' deliveries, its last line says ' || coalesce(body ->> 'outcome', 'nothing')
         || ' with ' || coalesce(body ->> 'deliveries', 'none')

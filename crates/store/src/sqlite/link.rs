@@ -177,16 +177,20 @@ impl Link {
             .write(|connection| {
                 Ok(connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?)
             })
-            .await?;
+            .await
+            .inspect_err(|_| threads.commits.forget())?;
         Ok(threads.seen.swap(version, Ordering::Relaxed) != version)
     }
 }
 
 /// Whether anybody committed anything, from the counter that SQLite keeps in the header of its
 /// WAL index (`iChange`, the 4 bytes at 8 of the file beside the database that ends in `-shm`).
+///
+/// That file is opened once and never closed: a process that closes any descriptor of a file loses all
+/// the locks it holds on it, SQLite's own among them.
 struct Commits {
     path: PathBuf,
-    state: Mutex<(Option<File>, Option<[u8; 4]>)>,
+    state: Mutex<(Option<&'static File>, Option<[u8; 4]>)>,
 }
 
 impl Commits {
@@ -202,15 +206,20 @@ impl Commits {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, seen) = &mut *state;
         if file.is_none() {
-            *file = File::open(&self.path).ok();
+            *file = File::open(&self.path).ok().map(|file| &*Box::leak(Box::new(file)));
         }
         let mut counter = [0; 4];
-        let read = file.as_ref().map(|file| file.read_exact_at(&mut counter, 8));
+        let read = file.map(|file| file.read_exact_at(&mut counter, 8));
         if !matches!(read, Some(Ok(()))) {
-            *state = (None, None);
+            *seen = None;
             return true;
         }
         seen.replace(counter) != Some(counter)
+    }
+
+    /// What was found out could not be used: it is to be found out again.
+    fn forget(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
     }
 }
 

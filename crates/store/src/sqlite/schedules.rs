@@ -121,10 +121,20 @@ impl Schedules for SqliteStore {
             .write(move |tx| {
                 let gone = tx
                     .prepare_cached(
-                        "DELETE FROM ledger WHERE id = ?1 AND kind = 'range'
-                           AND body ->> 'from' = ?2 AND body ->> 'to' = ?3",
+                        "DELETE FROM ledger WHERE seq = (SELECT seq FROM ledger
+                           WHERE id = ?1 AND kind = 'range'
+                             AND body ->> 'from' = ?2 AND body ->> 'to' = ?3
+                             AND body ->> 'outcome' = ?4 AND body ->> 'reason' = ?5
+                             AND body ->> 'count' > ?6 LIMIT 1)",
                     )?
-                    .execute(params![run.schedule, run.from.to_string(), run.to.to_string()])?;
+                    .execute(params![
+                        run.schedule,
+                        run.from.to_string(),
+                        run.to.to_string(),
+                        run.outcome.as_str(),
+                        run.reason,
+                        i64::try_from(count).unwrap_or(i64::MAX)
+                    ])?;
                 if gone == 0 {
                     return Ok(false);
                 }
@@ -285,15 +295,17 @@ fn adopt(
 /// The clock was far ahead, and instants were left out that are still to come: that is taken back,
 /// so that they can fire. What fired stays.
 fn retract(tx: &Connection, now: Timestamp, key: &str) -> Result<()> {
-    let missed: Vec<String> = tx
+    let left_out: Vec<(String, bool)> = tx
         .prepare_cached(
-            "SELECT id FROM occurrence
-             WHERE schedule = ?1 AND nominal_at > ?2 AND outcome = 'missed'",
+            "SELECT id, outcome = 'missed' FROM occurrence
+             WHERE schedule = ?1 AND nominal_at > ?2 AND outcome <> 'fired'
+               AND id NOT LIKE '%!manual'",
         )?
-        .query_map(params![key, now.as_micros()], |row| row.get(0))?
+        .query_map(params![key, now.as_micros()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    missed.iter().try_for_each(|id| forget(tx, id))?;
-    let missed = i64::try_from(missed.len()).unwrap_or(i64::MAX);
+    left_out.iter().try_for_each(|(id, _)| forget(tx, id))?;
+    let missed = left_out.iter().filter(|(_, missed)| *missed).count();
+    let missed = i64::try_from(missed).unwrap_or(i64::MAX);
     let ahead = "id = ?1 AND kind = 'range' AND body ->> 'from' > ?2
                  AND body ->> 'outcome' <> 'fired'";
     let runs: i64 = tx.query_row(
