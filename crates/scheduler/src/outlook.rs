@@ -46,6 +46,9 @@ impl<'a> Outlook<'a> {
         let through = cursor.map_or(now, |cursor| cursor.fired_through);
         // As it will be adopted, within a second or at the next start.
         let through = if through > now + REANCHORED_BEYOND { now } else { through };
+        // An edited rule is in force from the next reload or start on, and fires nothing at once.
+        let is_edited = cursor.is_some_and(|c| c.definition != schedule.time_definition());
+        let through = if is_edited { through.max(now) } else { through };
         let ahead = cursor.and_then(|cursor| cursor.last_fired).is_some_and(|last| last > through);
         let recorded = if ahead {
             store.recorded(key, through, Timestamp::MAX).await?

@@ -47,6 +47,8 @@ pub struct AdoptSchedule {
 pub struct Cursor {
     /// The key.
     pub key: String,
+    /// What decides about its instants, as it was adopted last.
+    pub definition: String,
     /// Every instant up to this one is dealt with.
     pub fired_through: Timestamp,
     /// Paused by an operator.

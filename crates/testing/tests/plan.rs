@@ -277,3 +277,25 @@ fn what_a_schedule_says_of_its_next_instant_is_what_is_planned_and_what_happens(
     }
     assert!(behind > 0 && delayed > 0, "{behind} after a clock that went back, {delayed} delayed");
 }
+
+#[test]
+fn a_schedule_that_was_edited_and_not_reloaded_is_due_for_nothing_that_is_past() {
+    let daily = |hour: u8| Schedule::cron("s", &format!("0 {hour} * * *")).unwrap();
+    let mut chat = Harness::new().at("2026-03-02T08:00:00Z").announcement(Announcement::new(
+        daily(9),
+        RoomSelector::all(),
+        Template::announcement("Good morning!").unwrap(),
+    ));
+    chat.open_room("Hall");
+    chat.poll();
+    chat.advance(hours(5));
+    let (store, now) = (chat.world().store(), chat.world().clock.now());
+    let cursors = block_on(store.cursors()).unwrap();
+    let outlook = |schedule: &Schedule| {
+        let found = block_on(Outlook::of(&*store, "s", schedule, cursors.first(), now)).unwrap();
+        (found.overdue(), found.next().map(|next| next.at.compact()))
+    };
+    let tomorrow = |hour: u8| Some(format!("2026-03-03T{hour:02}:00:00Z"));
+    assert_eq!(outlook(&daily(9)), (None, tomorrow(9)));
+    assert_eq!(outlook(&daily(12)), (None, tomorrow(12)));
+}

@@ -32,6 +32,7 @@ fn cursors(ids: impl Iterator<Item = String>, now: Timestamp) -> Vec<Cursor> {
     let mut cursors: Vec<Cursor> = ids
         .map(|key| Cursor {
             key,
+            definition: String::new(),
             fired_through: now,
             paused: false,
             last_fired: None,

@@ -359,6 +359,7 @@ mod tests {
         let mut agenda = agenda();
         let moved = Cursor {
             key: "bot/b/ten".into(),
+            definition: String::new(),
             fired_through: at("2026-03-04T10:00:00Z"),
             paused: true,
             last_fired: None,

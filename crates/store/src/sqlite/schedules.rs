@@ -299,6 +299,8 @@ fn retract(tx: &Connection, now: Timestamp, key: &str) -> Result<()> {
         .prepare_cached(
             "SELECT id, outcome = 'missed' FROM occurrence
              WHERE schedule = ?1 AND nominal_at > ?2 AND outcome <> 'fired'
+               -- What fired and reached nobody in the end has fired.
+               AND position = 0 AND reason NOT IN ('overlap', 'removed')
                AND id NOT LIKE '%!manual'",
         )?
         .query_map(params![key, now.as_micros()], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -331,7 +333,7 @@ pub(super) fn forget(tx: &Connection, id: &str) -> Result<()> {
 
 fn read_cursors(tx: &Connection) -> Result<Vec<Cursor>> {
     let mut statement = tx.prepare_cached(
-        "SELECT key, fired_through, paused, last_fired, missed FROM schedule
+        "SELECT key, fired_through, paused, last_fired, missed, definition FROM schedule
          WHERE present = 1 ORDER BY key",
     )?;
     let mut rows = statement.query([])?;
@@ -344,6 +346,7 @@ fn read_cursors(tx: &Connection) -> Result<Vec<Cursor>> {
             last_fired: instant_or_none(row, 3)?,
             missed: journal::number(row, 4)?,
             reanchored: false,
+            definition: row.get(5)?,
         });
     }
     Ok(cursors)
