@@ -151,12 +151,13 @@ fn the_rooms_that_an_announcement_chooses_from_are_fresh() {
 
 #[test]
 fn a_room_that_opened_before_the_instant_is_reached_by_it() {
-    let mut chat = chat(PollSettings { rooms: minutes(10), ..PollSettings::default() })
+    // The list is asked for once an hour, and not more than a fifth of that before the instant.
+    let mut chat = chat(PollSettings { rooms: minutes(60), ..PollSettings::default() })
         .announcement(announcement("30 10 * * *", RoomSelector::named("^Late").unwrap()));
     chat.world().start();
-    chat.advance(minutes(29));
+    chat.advance(minutes(17));
     chat.world().simulator.open_room("Late");
-    chat.advance(minutes(2));
+    chat.advance(minutes(14));
     assert_eq!(chat.sent(), ["Late: News"]);
 }
 
