@@ -23,10 +23,6 @@ lint:
 fmt:
     cargo fmt --all
 
-# A table of docs/performance.md: `just bench schedules`.
-bench table:
-    cargo run --release -p imbabot-bench -- {{ table }}
-
 # The documents of all crates; a link that leads nowhere is an error.
 doc *args:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked {{ args }}
