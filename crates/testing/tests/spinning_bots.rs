@@ -233,8 +233,7 @@ where
     // Whatever comes now waits; others are served.
     live.greets("Meanwhile");
     let polls = live.log(Endpoint::GetRooms).len();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(live.log(Endpoint::GetRooms).len() > polls + 3, "lists are asked for");
+    live.wait("lists are asked for", || live.log(Endpoint::GetRooms).len() > polls + 3);
     assert!(live.events(false).iter().any(|e| e.outcome.is_none() && e.tries == 0));
     // Mended, and reloaded.
     live.free.store(true, Ordering::Release);
