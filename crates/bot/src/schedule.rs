@@ -56,6 +56,12 @@ struct Policies {
     except: BTreeSet<civil::Date>,
 }
 
+/// The id of an occurrence: the key of its schedule in the store, and its nominal instant.
+#[must_use]
+pub fn occurrence_id(key: &str, at: Timestamp) -> String {
+    format!("{key}@{}", at.compact())
+}
+
 static DEFAULT: LazyLock<Arc<Policies>> = LazyLock::new(|| {
     Arc::new(Policies {
         misfire: None,
@@ -403,6 +409,17 @@ impl Schedule {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&digest[..8]);
         Duration::from_micros(u64::from_be_bytes(bytes) % bound)
+    }
+
+    /// When the occurrence at this instant is due, its jitter included. `key` is what the store knows
+    /// the schedule by.
+    #[must_use]
+    pub fn due_at(&self, key: &str, at: Timestamp) -> Timestamp {
+        // Asked of millions of instants after a long gap.
+        if self.policies.jitter.is_zero() {
+            return at;
+        }
+        at + self.delay_of(&occurrence_id(key, at))
     }
 
     /// The longest delay that `jitter` can bring.

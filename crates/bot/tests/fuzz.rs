@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 #![allow(clippy::print_stdout, reason = "how many were run is what one wants to know")]
 
+#[path = "../../testing/tests/seeded/mod.rs"]
+mod seeded;
 #[path = "../../../fuzz/targets.rs"]
 #[allow(unreachable_pub, reason = "shared with cargo-fuzz, where it is a library's")]
 mod targets;
@@ -14,6 +16,7 @@ mod targets;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use seeded::Random;
 use targets::TARGETS;
 
 const LISTS: [&str; 14] = [
@@ -73,19 +76,6 @@ fn corpus(target: &str) -> &'static [&'static str] {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound.max(1) as u64).unwrap()
-    }
-}
-
 /// What breaks JSON, and what breaks those who read it.
 const BITS: [&[u8]; 36] = [
     b"{",
@@ -128,27 +118,27 @@ const BITS: [&[u8]; 36] = [
 
 fn mutate(body: &mut Vec<u8>, corpus: &[&str], random: &mut Random) {
     // Some seeds as they are, most with few changes: what is wholly broken is refused at its first byte.
-    for _ in 0..random.below(5) {
-        let at = random.below(body.len() + 1);
-        let end = (at + 1 + random.below(12)).min(body.len());
-        match random.below(8) {
+    for _ in 0..random.place(5) {
+        let at = random.place(body.len() + 1);
+        let end = (at + 1 + random.place(12)).min(body.len());
+        match random.place(8) {
             0 => body.truncate(at),
             1 => drop(body.drain(at..end)),
             2 => {
                 let again = body[at..end].to_vec();
                 body.splice(at..at, again);
             }
-            3 | 4 => drop(body.splice(at..at, BITS[random.below(BITS.len())].iter().copied())),
-            5 => drop(body.splice(at..end, BITS[random.below(BITS.len())].iter().copied())),
+            3 | 4 => drop(body.splice(at..at, BITS[random.place(BITS.len())].iter().copied())),
+            5 => drop(body.splice(at..end, BITS[random.place(BITS.len())].iter().copied())),
             6 => {
-                let other = corpus[random.below(corpus.len())].as_bytes();
-                let from = random.below(other.len());
-                let to = (from + 1 + random.below(30)).min(other.len());
+                let other = corpus[random.place(corpus.len())].as_bytes();
+                let from = random.place(other.len());
+                let to = (from + 1 + random.place(30)).min(other.len());
                 body.splice(at..at, other[from..to].iter().copied());
             }
             _ => {
                 if let Some(byte) = body.get_mut(at) {
-                    *byte ^= 1 << random.below(8);
+                    *byte ^= 1 << random.place(8);
                 }
             }
         }
@@ -163,7 +153,7 @@ fn fuzz(name: &str, target: fn(&[u8]), seed: u64, runs: u64) {
     let mut body = Vec::new();
     for run in 0..runs {
         body.clear();
-        body.extend_from_slice(corpus[random.below(corpus.len())].as_bytes());
+        body.extend_from_slice(corpus[random.place(corpus.len())].as_bytes());
         mutate(&mut body, corpus, &mut random);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&body))) {
             println!("{name}, run {run}: {:?}", String::from_utf8_lossy(&body));

@@ -6,6 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
 #![allow(clippy::print_stdout, reason = "an answer that is not stood is printed")]
 
+#[path = "../../testing/tests/seeded/mod.rs"]
+mod seeded;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,6 +20,7 @@ use imbabot_core::{
     Request, Response, Room, SecretKey, SendMsg, SendOutcome, TextError, TextWarning, Transport,
     TransportError, User, validate_text,
 };
+use seeded::Random;
 
 const ROOMS: &str = include_str!("fixtures/get_rooms.response.json");
 const USERS: &str = include_str!("fixtures/get_users.response.json");
@@ -319,19 +323,6 @@ fn b16_texts_that_a_server_would_lose_are_refused_before_they_leave() {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound.max(1) as u64).unwrap()
-    }
-}
-
 /// Values that stand where another was.
 const VALUES: [&str; 22] = [
     "null",
@@ -361,26 +352,26 @@ const VALUES: [&str; 22] = [
 /// One mistake of the grammar of mistakes.
 fn mistake(body: &mut Vec<u8>, random: &mut Random) {
     let text = String::from_utf8_lossy(body).into_owned();
-    let at = random.below(body.len() + 1);
+    let at = random.place(body.len() + 1);
     let values: Vec<usize> = text.match_indices(':').map(|(at, _)| at + 1).collect();
-    match random.below(12) {
+    match random.place(12) {
         0 => body.truncate(at),
-        1 => body.insert(at, random.below(256).to_le_bytes()[0]),
-        2 if at < body.len() => body[at] = random.below(256).to_le_bytes()[0],
+        1 => body.insert(at, random.place(256).to_le_bytes()[0]),
+        2 if at < body.len() => body[at] = random.place(256).to_le_bytes()[0],
         3 if at < body.len() => drop(body.remove(at)),
         // A value of another kind.
         4..=6 if !values.is_empty() => {
-            let from = values[random.below(values.len())];
+            let from = values[random.place(values.len())];
             let rest = &text[from..];
             let to = from + rest.find([',', '}', '\n']).unwrap_or(rest.len());
-            let value = VALUES[random.below(VALUES.len())];
+            let value = VALUES[random.place(VALUES.len())];
             *body = [&text[..from], value, &text[to..]].concat().into_bytes();
         }
         // A piece twice, or nothing from there on: keys that come twice, rows, brackets.
         7 | 8 if !text.is_empty() => {
             let mut lines: Vec<&str> = text.split_inclusive([',', '{']).collect();
-            let n = random.below(lines.len());
-            if random.below(2) == 0 {
+            let n = random.place(lines.len());
+            if random.place(2) == 0 {
                 lines.truncate(n);
             } else {
                 lines.insert(n, lines[n]);
@@ -389,13 +380,13 @@ fn mistake(body: &mut Vec<u8>, random: &mut Random) {
         }
         9 => {
             let around = ["<b>Warning</b> {x}\n", "\u{feff}", ")]}'", "{}", "\0\0", "{\"a\":"];
-            let around = around[random.below(around.len())].as_bytes();
-            let at = if random.below(2) == 0 { 0 } else { body.len() };
+            let around = around[random.place(around.len())].as_bytes();
+            let at = if random.place(2) == 0 { 0 } else { body.len() };
             body.splice(at..at, around.iter().copied());
         }
         10 => body.extend_from_slice(&body.clone()),
         _ => {
-            let many = VALUES[random.below(VALUES.len())].repeat(1 + random.below(2_000));
+            let many = VALUES[random.place(VALUES.len())].repeat(1 + random.place(2_000));
             body.splice(at..at, many.into_bytes());
         }
     }
@@ -418,11 +409,11 @@ fn b18_thousands_of_malformed_answers_are_each_a_typed_outcome() {
     let mut random = Random(18);
     for run in 0..5_400 {
         let mut body = corpus[run % corpus.len()].as_bytes().to_vec();
-        for _ in 0..=random.below(4) {
+        for _ in 0..=random.place(4) {
             mistake(&mut body, &mut random);
         }
         body.truncate(256 * 1024);
-        let status = [200, 200, 200, 200, 201, 400, 422, 500][random.below(8)];
+        let status = [200, 200, 200, 200, 201, 400, 422, 500][random.place(8)];
         let body = Long::short(&body);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| stands(status, &body))) {
             println!("run {run}, status {status}: {:?}", String::from_utf8_lossy(&body.head));

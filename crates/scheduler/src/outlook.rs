@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use imbabot_bot::Schedule;
-use imbabot_bot::schedule::Moved;
+use imbabot_bot::schedule::{Moved, occurrence_id};
 use imbabot_bot::units::format_duration;
 use imbabot_core::Timestamp;
 use imbabot_store::{Cursor, REANCHORED_BEYOND, Store};
@@ -133,11 +133,11 @@ impl<'a> Outlook<'a> {
     }
 
     fn occurrence(&self, at: Timestamp) -> String {
-        format!("{}@{}", self.key, at.compact())
+        occurrence_id(self.key, at)
     }
 
     fn due(&self, at: Timestamp) -> Timestamp {
-        at + self.schedule.delay_of(&self.occurrence(at))
+        self.schedule.due_at(self.key, at)
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use imbabot_bot::schedule::Instants;
+use imbabot_bot::schedule::{Instants, occurrence_id};
 use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{RoomId, Timestamp};
 use imbabot_store::{Cursor, NewDelivery, Store, Target};
@@ -123,7 +123,7 @@ pub async fn plan(
         let Some((purpose, outlook)) = all.get(place).zip(outlooks.get(place)) else { continue };
         let (key, schedule) = (purpose.key(), purpose.schedule());
         let mut planned = Planned {
-            occurrence: format!("{key}@{}", at.compact()),
+            occurrence: occurrence_id(key, at),
             schedule: key.to_owned(),
             at,
             shown: schedule.zone().show(at),

@@ -151,8 +151,11 @@ async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Age
 /// A pause and a moved cursor may come from another process.
 async fn refresh(shared: &Shared, agenda: &mut Agenda) -> imbabot_store::Result<()> {
     if shared.schedules_changed.swap(false, Ordering::AcqRel) {
-        agenda.follow(&shared.store.cursors().await?);
-        show_all(shared, agenda);
+        let cursors = shared.store.cursors().await?;
+        // Most of what others change is no schedule.
+        if agenda.follow(&cursors) {
+            show_all(shared, agenda);
+        }
     }
     Ok(())
 }

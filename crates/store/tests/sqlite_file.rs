@@ -476,20 +476,21 @@ fn a_store_of_the_step_before_is_upgraded_with_its_queue_and_its_pauses() {
     assert_eq!(claim(&store, 10), 1);
 }
 
+/// A store as the second step left it, in which this is paused.
+fn of_step_two(path: &Path, paused: &str) {
+    let old = rusqlite::Connection::open(path).unwrap();
+    old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
+    old.execute_batch(include_str!("../migrations/0002_explanations.sql")).unwrap();
+    old.execute_batch("PRAGMA application_id = 0x696d6261; PRAGMA user_version = 2").unwrap();
+    old.execute("INSERT INTO stoppage (scope, reason, since) VALUES (?1, 'paused', 5)", [paused])
+        .unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn a_store_of_the_second_step_is_upgraded_and_knows_nothing_of_servers_yet() {
     let (_folder, path) = place();
-    {
-        let old = rusqlite::Connection::open(&path).unwrap();
-        old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
-        old.execute_batch(include_str!("../migrations/0002_explanations.sql")).unwrap();
-        old.execute_batch(
-            "PRAGMA application_id = 0x696d6261; PRAGMA user_version = 2;
-             INSERT INTO stoppage (scope, reason, since) VALUES ('widget/w', 'paused', 5);",
-        )
-        .unwrap();
-    }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    of_step_two(&path, "widget/w");
     let store = open(&path, Role::Daemon).unwrap();
     assert_eq!(run(store.paused()).len(), 1);
     assert_eq!(run(store.learned()), []);
@@ -507,17 +508,7 @@ fn a_store_of_the_second_step_is_upgraded_and_knows_nothing_of_servers_yet() {
 #[test]
 fn a_store_of_step_two_is_upgraded_and_knows_of_no_sign_of_life() {
     let (_folder, path) = place();
-    {
-        let old = rusqlite::Connection::open(&path).unwrap();
-        old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
-        old.execute_batch(include_str!("../migrations/0002_explanations.sql")).unwrap();
-        old.execute_batch(
-            "PRAGMA application_id = 0x696d6261; PRAGMA user_version = 2;
-             INSERT INTO stoppage (scope, reason, since) VALUES ('all', 'paused', 5);",
-        )
-        .unwrap();
-    }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    of_step_two(&path, "all");
     assert_eq!(*failure(&path, Role::Visitor).kind(), ErrorKind::Unusable, "only `run` upgrades");
     let store = open(&path, Role::Daemon).unwrap();
     assert_eq!(run(store.paused()), [imbabot_store::PauseScope::All]);

@@ -2,6 +2,7 @@
 //! that was due did not.
 
 use imbabot_bot::Schedule;
+use imbabot_bot::schedule::occurrence_id;
 use imbabot_core::Timestamp;
 use imbabot_scheduler::Outlook;
 use imbabot_store::{OccurrenceStory, ScheduleStory};
@@ -134,7 +135,7 @@ fn waits(standing: &Standing<'_>, outlook: &Outlook<'_>, say: &mut impl FnMut(Re
 /// Why the latest instant did not fire.
 fn left_out(standing: &Standing<'_>) -> Option<Decision> {
     let (at, story) = standing.story.last.zip(standing.last)?;
-    let id = format!("{}@{}", standing.key, at.compact());
+    let id = occurrence_id(standing.key, at);
     let schedule = Some(standing.schedule);
     let calendar = Calendar { id: &id, key: standing.key, at, schedule };
     // A run is told of by its last instant, whatever the rule has become since.

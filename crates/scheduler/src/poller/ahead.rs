@@ -68,14 +68,8 @@ impl Ahead {
 /// When an announcement is due next, its jitter included.
 fn next_of(announcement: &Announcement, now: Timestamp) -> Option<Timestamp> {
     let schedule = &announcement.schedule;
-    let longest = schedule.longest_delay();
-    let after = now - longest;
-    let due = |at: Timestamp| {
-        if longest.is_zero() {
-            return at;
-        }
-        at + schedule.delay_of(&format!("{}@{}", schedule.id(), at.compact()))
-    };
+    let after = now - schedule.longest_delay();
     let instants = schedule.instants(after, Timestamp::MAX).take(LOOKED_AT);
+    let due = |at| schedule.due_at(schedule.id().as_str(), at);
     instants.map(|instant| due(instant.at)).find(|due| *due > now)
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use imbabot_bot::schedule::occurrence_id;
 use imbabot_bot::{BotName, Schedule};
 use imbabot_core::Timestamp;
 use imbabot_store::{AdoptSchedule, Cursor};
@@ -123,17 +124,12 @@ impl Entry {
 
     /// The id of its occurrence at an instant.
     pub(super) fn occurrence(&self, at: Timestamp) -> String {
-        format!("{}@{}", self.key(), at.compact())
+        occurrence_id(self.key(), at)
     }
 
     /// An instant and its jitter.
     pub(super) fn due_at(&self, at: Timestamp) -> Timestamp {
-        let schedule = self.schedule();
-        // Asked of millions of instants after a long gap.
-        if schedule.longest_delay().is_zero() {
-            return at;
-        }
-        at + schedule.delay_of(&self.occurrence(at))
+        self.schedule().due_at(self.key(), at)
     }
 
     /// When the next instant after the cursor is due.
@@ -178,7 +174,7 @@ impl Agenda {
         self.entries.get(place)
     }
 
-    /// How far ahead of this instant the cursor lies that is farthest ahead, if one is.
+    /// The cursor that lies farthest ahead.
     pub(super) fn farthest(&self) -> Option<Timestamp> {
         self.farthest
     }
@@ -251,8 +247,9 @@ impl Agenda {
         }
     }
 
-    /// Somebody else moved cursors, or paused a schedule.
-    pub(super) fn follow(&mut self, cursors: &[Cursor]) {
+    /// Somebody else may have moved cursors, or paused a schedule. Whether anybody had.
+    pub(super) fn follow(&mut self, cursors: &[Cursor]) -> bool {
+        let mut moved = false;
         for cursor in cursors {
             let found = self.entries.binary_search_by(|entry| entry.key().cmp(&cursor.key));
             let Ok(place) = found else { continue };
@@ -264,9 +261,11 @@ impl Agenda {
             {
                 let place = u32::try_from(place).unwrap_or(u32::MAX);
                 self.update(place, |entry| entry.follow(cursor));
+                moved = true;
             }
         }
         self.farthest = self.entries.iter().map(|entry| entry.through).max();
+        moved
     }
 
     /// The schedules of these settings, where the store says they stand. One that it has not adopted
@@ -366,7 +365,8 @@ mod tests {
             missed: 0,
             reanchored: false,
         };
-        agenda.follow(&[moved]);
+        assert!(agenda.follow(std::slice::from_ref(&moved)));
+        assert!(!agenda.follow(&[moved]));
         assert!(agenda.find("bot/b/ten").unwrap().paused);
         assert_eq!(places_due(&agenda, "2026-03-04T11:00:00Z"), ["bot/b/noon"]);
         assert_eq!(agenda.farthest(), Some(at("2026-03-04T10:00:00Z")));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use imbabot_bot::Schedule;
+use imbabot_bot::schedule::occurrence_id;
 use imbabot_core::Timestamp;
 use imbabot_store::{MANUAL, NewOccurrence, OccurrenceOutcome, Store};
 
@@ -27,7 +28,7 @@ pub async fn trigger(
     };
     let schedule = purpose.schedule();
     // Two in one second are two.
-    let id = format!("{key}@{}{MANUAL}", now.compact());
+    let id = format!("{}{MANUAL}", occurrence_id(key, now));
     let (targets, events) = match &purpose {
         Purpose::Bot(own) => {
             let events = events_of(settings, &own.bot, schedule.id().as_str(), &id, now);

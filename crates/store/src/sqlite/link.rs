@@ -359,14 +359,20 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_full_disk_is_said_and_is_not_the_end() {
+    /// A link to a database `db` in a folder of its own, made by these statements.
+    fn link(made_by: &str) -> (tempfile::TempDir, Link) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let connection = Connection::open(&path).unwrap();
         configure(&connection).unwrap();
-        connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").unwrap();
+        connection.execute_batch(made_by).unwrap();
         let link = Link::threads(connection, &path).unwrap();
+        (folder, link)
+    }
+
+    #[test]
+    fn a_full_disk_is_said_and_is_not_the_end() {
+        let (_folder, link) = link("CREATE TABLE t (a); PRAGMA max_page_count = 20");
         let insert = |bytes: i64| {
             block_on(link.write(move |tx| {
                 tx.execute("REPLACE INTO t VALUES (zeroblob(?1))", [bytes])?;
@@ -388,12 +394,7 @@ mod tests {
 
     #[test]
     fn what_another_connection_commits_is_noticed_and_our_own_commits_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let connection = Connection::open(&path).unwrap();
-        configure(&connection).unwrap();
-        connection.execute_batch("CREATE TABLE t (a)").unwrap();
-        let link = Link::threads(connection, &path).unwrap();
+        let (folder, link) = link("CREATE TABLE t (a)");
         let changed = || block_on(link.changed()).unwrap();
         let insert = "INSERT INTO t VALUES (1)";
         let own = || {
@@ -401,7 +402,7 @@ mod tests {
         };
         changed();
         assert!(!changed());
-        let other = open(&path).unwrap();
+        let other = open(&folder.path().join("db")).unwrap();
         for _ in 0..50 {
             own();
             assert!(!changed());
@@ -421,12 +422,7 @@ mod tests {
 
     #[test]
     fn a_write_that_fails_takes_back_its_own_changes_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let connection = Connection::open(&path).unwrap();
-        configure(&connection).unwrap();
-        connection.execute_batch("CREATE TABLE t (a UNIQUE)").unwrap();
-        let link = Link::threads(connection, &path).unwrap();
+        let (_folder, link) = link("CREATE TABLE t (a UNIQUE)");
         // All are queued before the first is waited for, so that they share commits.
         let verbs = (0..20_i64).map(|n| {
             link.write(move |tx| {
@@ -447,12 +443,7 @@ mod tests {
 
     #[test]
     fn a_write_that_fails_alone_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let connection = Connection::open(&path).unwrap();
-        configure(&connection).unwrap();
-        connection.execute_batch("CREATE TABLE t (a)").unwrap();
-        let link = Link::threads(connection, &path).unwrap();
+        let (_folder, link) = link("CREATE TABLE t (a)");
         for n in 0..4_i64 {
             let answer = block_on(link.write(move |tx| {
                 tx.execute("INSERT INTO t VALUES (?1)", [n])?;

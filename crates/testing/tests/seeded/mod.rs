@@ -21,6 +21,11 @@ impl Random {
         self.next() % bound
     }
 
+    /// A place among so many; 0 among none.
+    pub(crate) fn place(&mut self, many: usize) -> usize {
+        usize::try_from(self.below(many.max(1) as u64)).unwrap()
+    }
+
     pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[usize::try_from(self.below(from.len() as u64)).unwrap()].clone()
     }

@@ -498,14 +498,10 @@ async fn room_filters(
         let mut request = question(widget, clock);
         change(&mut request);
         let expected = kind.map(|kind| all.ids_where(|traits| traits.kind == Some(kind)));
-        let verdict = match rooms(clock, api, &request).await {
-            Ok(came) => filters::verdict(&all.ids(), expected.as_ref(), &came.ids()),
-            Err(_) => Honoured::Wrongly,
-        };
-        known.filters.insert(format!("get_rooms.{name}"), verdict);
-        tried.push((name, verdict));
+        let came = rooms(clock, api, &request).await;
+        tried.push((name, verdict(all, expected.as_ref(), came.as_ref().ok())));
     }
-    Finding::ok("filters", format!("get_rooms {}", filters::line(&tried)))
+    tried_filters("get_rooms", &tried, known)
 }
 
 async fn user_filters(
@@ -538,14 +534,26 @@ async fn user_filters(
     add("banned", None, &|r| r.banned = Some("1".into()));
     let mut tried = Vec::new();
     for (name, expected, request) in tries {
-        let verdict = match users(clock, api, &request).await {
-            Ok(came) => filters::verdict(&all.ids(), expected.as_ref(), &came.ids()),
-            Err(_) => Honoured::Wrongly,
-        };
-        known.filters.insert(format!("get_users.{name}"), verdict);
-        tried.push((name, verdict));
+        let came = users(clock, api, &request).await;
+        tried.push((name, verdict(all, expected.as_ref(), came.as_ref().ok())));
     }
-    Finding::ok("filters", format!("get_users {}", filters::line(&tried)))
+    tried_filters("get_users", &tried, known)
+}
+
+/// What came of a question with a filter, beside the answer to the one without.
+fn verdict(all: &Came, expected: Option<&BTreeSet<u64>>, came: Option<&Came>) -> Honoured {
+    let judge = |came: &Came| filters::verdict(&all.ids(), expected, &came.ids());
+    came.map_or(Honoured::Wrongly, judge)
+}
+
+/// Keeps and tells which filters of an endpoint the server honours.
+fn tried_filters(
+    endpoint: &str,
+    tried: &[(&'static str, Honoured)],
+    known: &mut Capabilities,
+) -> Finding {
+    known.filters.extend(tried.iter().map(|(name, it)| (format!("{endpoint}.{name}"), *it)));
+    Finding::ok("filters", format!("{endpoint} {}", filters::line(tried)))
 }
 
 /// Whether the store's last list of rooms is the server's.
