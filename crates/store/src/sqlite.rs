@@ -20,6 +20,7 @@ mod role;
 mod schedules;
 mod schema;
 mod snapshots;
+mod stir;
 
 use std::path::Path;
 

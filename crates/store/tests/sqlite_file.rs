@@ -596,3 +596,29 @@ fn a_message_that_somebody_took_out_of_the_database_is_missed() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("is not there, its last line says queued"), "{found:?}");
 }
+
+#[test]
+fn a_write_by_another_process_stirs_the_store_at_once() {
+    let (_folder, path) = place();
+    let store = open(&path, Role::Daemon).unwrap();
+    run(store.changed_by_another());
+    let beside = open(&path, Role::Visitor).unwrap();
+    run(beside.pause(now(), &imbabot_store::PauseScope::All, true));
+    futures_executor::block_on(store.stirred());
+    assert!(run(store.changed_by_another()));
+}
+
+#[test]
+fn a_store_that_is_closed_leaves_no_thread_behind() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let watching = |id: &std::fs::DirEntry| {
+        std::fs::read_to_string(id.path().join("comm"))
+            .is_ok_and(|name| name.trim() == "store-watch")
+    };
+    let (_folder, path) = place();
+    // Other tests have stores too: only that none is left over for each of many is to be seen.
+    for _ in 0..50 {
+        drop(open(&path, Role::Daemon).unwrap());
+    }
+    assert!(threads().filter(watching).count() < 30);
+}

@@ -136,6 +136,10 @@ impl Lifecycle for SqliteStore {
     async fn changed_by_another(&self) -> Result<bool> {
         self.link.changed().await
     }
+
+    async fn stirred(&self) {
+        self.link.stirred().await;
+    }
 }
 
 /// Nobody will ever hear the answers to what was on its way.
