@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let done = match given[..] {
         ["lists"] => lists::run(),
         ["daemon"] => daemon::run(),
-        [daemon::NAIVE] => daemon::naive(),
+        [daemon::NAIVE, _] => daemon::naive(),
         ["schedules"] => schedules::run(),
         ["schedules", part] => schedules::part(part),
         _ => Err(anyhow::anyhow!("which table?\n{TABLES}")),
