@@ -10,7 +10,7 @@ use std::time::Duration;
 use imbabot_core::{
     Api, Error, ErrorKind, GetRooms, GetUsers, ListSummary, NetCode, RawElement, RoomKind,
     Timestamp, TransportErrorKind, User, UserStatus, WidgetId, decode_room, decode_user,
-    is_senseless,
+    is_senseless, repeats_itself,
 };
 use imbabot_scheduler::{Clock, is_round};
 use imbabot_store::{
@@ -212,6 +212,9 @@ impl Coming {
             self.deleted += 1;
         } else {
             self.rows.insert(id, traits);
+        }
+        if repeats_itself(self.read - self.deleted, self.rows.len() as u64) {
+            return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     }
