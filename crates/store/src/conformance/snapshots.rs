@@ -104,7 +104,7 @@ pub fn an_index_of_any_length_comes_whole_and_in_order(backend: &dyn Backend) {
     // gone in between, up to the largest numbers.
     for count in [9_999, 10_000, 10_001, 20_000, 25_003] {
         let store = backend.empty();
-        let number = |n: u64| if n % 2 == 0 { n } else { u64::MAX - n };
+        let number = |n: u64| if n.is_multiple_of(2) { n } else { u64::MAX - n };
         let is_gone = |n: u64| n % 7 == 3;
         let changes: Vec<ItemChange> = (0..count)
             .map(|n| ItemChange { gone: is_gone(n), hash: n, ..item(number(n), "room") })
