@@ -164,12 +164,9 @@ fn what_is_known_of_a_server_stands_beneath_its_widget() {
     });
     let told = told(&report(Some(holder()), Some(signed(&status, false)), "2026-03-30T07:00:04Z"));
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in [
-        "Its server: 12 rooms in 3000 bytes and 12 ms (map, bad_rows); 7 users in 900 bytes and 3 ms; \
-         its clock is 3600 s behind ours; no_activity_signal: `updated_at` does not move with messages",
-    ] {
-        assert!(told.contains(part), "{told}");
-    }
+    let line = "Its server: 12 rooms in 3000 bytes and 12 ms (map, bad_rows); 7 users in 900 bytes and 3 ms; \
+                its clock is 3600 s behind ours; no_activity_signal: `updated_at` does not move with messages";
+    assert!(told.contains(line), "{told}");
     // What another version wrote in its place is passed over.
     status["widgets"]["main"]["capabilities"] = json!({"polls": {"rooms": 7, "activity": []}});
     let report = report(Some(holder()), Some(signed(&status, false)), "2026-03-30T07:00:04Z");
