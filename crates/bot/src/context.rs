@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use imbabot_core::{RoomId, Timestamp};
 
+use crate::activity::ActivitySignal;
 use crate::bot::Result;
 use crate::foreign::ForeignMarkup;
 use crate::memory::{Memory, MemoryReader, MemoryWrite};
@@ -87,6 +88,8 @@ pub struct Setting {
     pub now: Timestamp,
     /// Whether nothing of this reaches a real room.
     pub rehearsing: bool,
+    /// Whether the widget's lists tell that somebody writes.
+    pub activity: ActivitySignal,
     /// How the widget shows foreign markup.
     pub markup: ForeignMarkup,
     /// The longest text that can be sent, in bytes.
@@ -224,6 +227,14 @@ impl Context {
     #[must_use]
     pub fn rehearsing(&self) -> bool {
         self.setting.rehearsing
+    }
+
+    /// Whether rooms of this widget are touched when somebody writes in them, as far as the daemon knows
+    /// by now. A bot that takes a room without [`Touched`](crate::RoomChange::Touched) for a quiet one
+    /// should not where this is [`ActivitySignal::Absent`].
+    #[must_use]
+    pub fn activity_signal(&self) -> ActivitySignal {
+        self.setting.activity
     }
 
     /// A room of the last committed snapshot.
