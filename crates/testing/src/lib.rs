@@ -4,7 +4,10 @@ pub mod checker;
 pub mod clock;
 pub mod flaky;
 pub mod harness;
+mod running;
+pub mod transcript;
 pub mod transport;
+mod witness;
 pub mod world;
 
 pub use checker::{Change, Check, SeenRequest, Violation};
@@ -12,5 +15,6 @@ pub use clock::VirtualClock;
 pub use flaky::FlakyStore;
 pub use harness::Harness;
 pub use imbabot_simulator::RoomSeed;
+pub use transcript::Transcript;
 pub use transport::SimTransport;
 pub use world::World;
