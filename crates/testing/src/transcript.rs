@@ -149,6 +149,10 @@ impl Transcript {
     pub(crate) fn push(&mut self, entry: Entry) {
         self.entries.push(entry);
     }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keep);
+    }
 }
 
 impl fmt::Display for Transcript {

@@ -67,6 +67,24 @@ impl Recorder {
         self.sites.push(Site { widget, changes, rooms, moved: false });
     }
 
+    /// Whether a list may be another than when this was asked last.
+    pub(crate) fn take_moved(&mut self) -> bool {
+        let mut moved = false;
+        for site in &mut self.sites {
+            moved |= std::mem::take(&mut site.moved);
+        }
+        moved
+    }
+
+    pub(crate) fn has_moved(&self) -> bool {
+        self.sites.iter().any(|site| site.moved)
+    }
+
+    /// How many open deliveries could be sent up to this instant.
+    pub(crate) fn waits_until(&self, until: Timestamp) -> usize {
+        self.open.values().filter(|record| record.not_before <= until).count()
+    }
+
     pub(crate) fn room_name(&self, widget: &WidgetName, room: RoomId) -> Option<String> {
         let site = self.sites.iter().find(|site| site.widget == *widget)?;
         Some(site.rooms.get(&i64::try_from(room.0).ok()?)?.name.clone())

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod announcements;
+
 use std::time::Duration;
 
 /// SplitMix64.
