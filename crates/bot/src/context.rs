@@ -217,13 +217,20 @@ impl Context {
         &self.setting.widget
     }
 
+    /// The id of the event, as `imbabot events` shows it: the same when it is tried again.
+    #[must_use]
+    pub fn event_id(&self) -> &str {
+        &self.setting.event
+    }
+
     /// The name under which this bot runs.
     #[must_use]
     pub fn bot(&self) -> &BotName {
         &self.setting.bot
     }
 
-    /// Whether this is a rehearsal: skip what reaches the world outside by other ways.
+    /// Whether this is a rehearsal (`imbabot rehearse`): skip what reaches the world outside by other
+    /// ways. What is sent through this context needs no care: it reaches a simulated chat only.
     #[must_use]
     pub fn rehearsing(&self) -> bool {
         self.setting.rehearsing

@@ -9,6 +9,8 @@ mod ledger;
 mod lists;
 mod pause;
 mod plan;
+#[cfg(feature = "rehearse")]
+mod rehearse;
 pub(crate) mod run;
 mod schedules;
 mod send;
@@ -90,6 +92,8 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Users(options) => block_on(lists::users(command, options)),
         Verb::Doctor(options) => block_on(doctor::doctor(command, options)),
         Verb::Plan(options) => block_on(plan::plan(command, options)),
+        #[cfg(feature = "rehearse")]
+        Verb::Rehearse(options) => block_on(rehearse::rehearse(command, options)),
         Verb::Schedules { verb } => block_on(schedules::schedules(command, verb)),
         Verb::Deliveries { verb, filter } => {
             block_on(deliveries::deliveries(command, verb, filter))

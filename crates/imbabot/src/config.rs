@@ -40,7 +40,7 @@ pub use environment::Environment;
 pub use http::Http;
 pub use kinds::Kinds;
 pub use limits::Limits;
-pub use load::{DEFAULT_PATHS, LoadOptions, Loaded, load};
+pub use load::{DEFAULT_PATHS, LoadOptions, Loaded, load, load_without_secrets};
 pub use log::{Log, LogFormat};
 pub use poll::Poll;
 pub use problem::{Problem, Problems, Severity, to_json};

@@ -21,3 +21,8 @@ pub use imbabot_bot::{
 pub use imbabot_core as core;
 /// Tests for bots: virtual time, a simulated chat, no sleep.
 pub use imbabot_testing as testing;
+
+/// The chapter on tests, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Chapter;

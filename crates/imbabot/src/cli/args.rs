@@ -85,6 +85,9 @@ pub(crate) enum Verb {
     Users(Users),
     /// The calendar of the future, with rooms and texts
     Plan(Plan),
+    #[cfg(feature = "rehearse")]
+    /// The configuration and its bots in virtual time, against a simulated site
+    Rehearse(Rehearse),
     /// The schedules, with their last and next occurrence
     Schedules {
         #[command(subcommand)]
@@ -241,6 +244,23 @@ pub(crate) struct Plan {
     /// Only this schedule
     #[arg(long, value_name = "ID")]
     pub(crate) schedule: Option<String>,
+}
+
+#[cfg(feature = "rehearse")]
+#[derive(Args)]
+pub(crate) struct Rehearse {
+    /// From T on: an instant, or a length of time from now [default: now]
+    #[arg(long, value_name = "T", value_parser = parse_future)]
+    pub(crate) from: Option<Timestamp>,
+    /// Up to T: an instant, or a length of time from now [default: a week after --from]
+    #[arg(long, value_name = "T", value_parser = parse_future)]
+    pub(crate) until: Option<Timestamp>,
+    /// The rooms, as a reply to get_rooms [default: the last list in the store]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rooms: Option<PathBuf>,
+    /// Lets people come, open rooms and close them: the same number, the same people
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Subcommand)]

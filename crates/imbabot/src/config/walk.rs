@@ -62,6 +62,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) partial: bool,
     /// Names of widgets, and where they are given.
     pub(crate) widgets: HashMap<String, Place>,
+    /// Secrets are neither needed nor read: a stand-in takes the place of each.
+    pub(crate) without_secrets: bool,
     /// Where secrets were found, by dotted key.
     pub(crate) secrets: BTreeMap<String, String>,
     /// What was read once need not be read again: ten thousand schedules repeat themselves.
@@ -118,6 +120,7 @@ impl<'a> Walk<'a> {
             base: PathBuf::new(),
             partial: false,
             widgets: HashMap::new(),
+            without_secrets: false,
             secrets: BTreeMap::new(),
             crons: HashMap::new(),
             zones: HashMap::new(),
