@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{Key, SECTIONS, Section, Shape, TOP};
+use super::rules;
 
 /// The sample: every key, its default and its unit; nothing in it posts to a real room.
 pub const SAMPLE: &str = include_str!("../../../../config/imbabot.toml");
@@ -51,9 +52,24 @@ fn sample() -> String {
         for key in section.keys {
             line(&mut text, key, off);
         }
+        if section.name == "bot" {
+            text.push_str(RULES);
+            for key in rules::KEYS {
+                line(&mut text, key, off);
+            }
+        }
     }
     text
 }
+
+const RULES: &str = "
+# A bot without code: one [[bot.settings.rules]] for each thing that it says. In `text`: room.id
+# room.name room.kind event.kind event.change event.at
+#[[bot]]
+#name = \"porter\"
+#kind = \"rules\"
+#[[bot.settings.rules]]
+";
 
 const VARIABLES: &str = "\
 # In `text`: room.id room.name room.kind schedule.id occurrence.at occurrence.id
@@ -118,9 +134,27 @@ fn book() -> String {
         };
         let _ = writeln!(text, "\n### `{header}`\n\n{}\n", section.doc);
         table(&mut text, section.keys, &prefix(section));
+        if section.name == "bot" {
+            text.push_str(RULES_BOOK);
+            let head = "| key | takes | default | meaning |\n|---|---|---|---|\n";
+            text.push_str(head);
+            for key in rules::KEYS {
+                let default = if key.required { "required" } else { "–" };
+                let unit = unit(&key.shape).replace('|', "\\|");
+                let _ = writeln!(text, "| `{}` | {unit} | {default} | {} |", key.name, key.doc);
+            }
+        }
     }
     text
 }
+
+const RULES_BOOK: &str = "
+### `[[bot.settings.rules]]`
+
+A rule of a bot with `kind = \"rules\"`; see [Bots without code](bots.md#bots-without-code). Where there is
+only one rule, `settings` may hold its keys itself.
+
+";
 
 fn prefix(section: &Section) -> String {
     let name = section.name.to_uppercase();

@@ -62,7 +62,8 @@ fn the_examples_of_the_sample_load_when_they_are_switched_on() {
         .collect();
     let loaded = Folder::new().load(&switched_on).unwrap();
     assert_eq!(loaded.config.schedules.len(), 1);
-    assert_eq!(loaded.config.bots.len(), 1);
+    assert_eq!(loaded.config.bots.len(), 2);
+    assert_eq!(loaded.config.bots[1].settings["rules"][0]["when"], "opened");
     assert_eq!(loaded.config.bots[0].settings["greeting"], "Welcome to {{ room.name }}!");
 }
 
