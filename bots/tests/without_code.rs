@@ -61,6 +61,7 @@ fn a_rule_is_edited_while_the_daemon_runs_and_a_broken_one_changes_nothing() {
     let before = reloads();
     daemon.signal(Signal::HUP);
     wait_until("the reload is told", || reloads() > before);
+    assert!(daemon.log().contains("reloaded: bots: changed porter"), "{}", daemon.log());
     let room = chat.open_room("Support");
     wait_until("it is said", || chat.texts(room) == ["Hello, Support!"]);
     daemon.stop();

@@ -3,6 +3,7 @@
 //! never reads the clock, and never repeats a secret.
 
 mod bot;
+mod changes;
 mod code;
 mod delivery;
 mod document;
@@ -36,6 +37,7 @@ mod walk;
 mod widget;
 
 pub use bot::BotConfig;
+pub use changes::summary;
 pub use code::Code;
 pub use delivery::{Backoff, Delivery};
 pub use environment::Environment;

@@ -20,6 +20,7 @@ pub fn reference() -> (String, String) {
 }
 
 const HEAD: &str = "\
+#:schema ./imbabot.schema.json
 # imbabot: every key, its default and its unit.
 #
 # To start: fill in `id` and `sender` below, write the widget's \"Secret key\" into the file
@@ -29,6 +30,9 @@ const HEAD: &str = "\
 # Durations carry a unit (\"500ms\" \"5s\" \"2m\" \"1h\" \"7d\"), sizes too (\"32MiB\"), rates are \"5/s\".
 # Relative paths start at the folder of this file. Every key can be set from the environment, as
 # IMBABOT__POLL__ROOMS=5s or IMBABOT__WIDGET__MAIN__ID=627; secrets never stand in here.
+#
+# The first line is for editors that know TOML: `imbabot config schema > imbabot.schema.json` makes
+# the file that it names.
 ";
 
 fn sample() -> String {
