@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod ledger;
 mod lists;
+mod manual;
 mod pause;
 mod plan;
 #[cfg(feature = "rehearse")]
@@ -17,6 +18,7 @@ mod send;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod status;
+mod store;
 mod when;
 mod why;
 
@@ -106,6 +108,9 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
         Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),
         Verb::Ledger { verb } => block_on(ledger::ledger(command, verb)),
+        Verb::Store { verb } => block_on(store::store(command, verb)),
+        Verb::Completions { shell } => Ok(manual::completions(shell)),
+        Verb::Man => manual::man(),
         #[cfg(feature = "simulator")]
         Verb::Simulator(options) => block_on(simulator::simulator(command, options)),
     }
@@ -114,21 +119,26 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
 /// Two workers: one may be busy with a long list while the other answers a probe. Bots have threads
 /// of their own.
 fn block_on(future: impl Future<Output = Result>) -> Result {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("imbabot")
-        .enable_all()
-        .build();
+    let refused = |why: &str| {
+        let failure = Failure::new(Exit::Internal, "IMB-X-RUNTIME", format!("no runtime: {why}"));
+        Err(failure.hint("look at the limits of the process: open files, threads, memory"))
+    };
+    // Where files cannot be opened it panics instead of saying so.
+    let runtime = imbabot_scheduler::contained(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("imbabot")
+            .enable_all()
+            .build()
+    });
     match runtime {
-        Ok(runtime) => {
+        Ok(Ok(runtime)) => {
             let end = runtime.block_on(future);
             runtime.shutdown_background();
             end
         }
-        Err(error) => {
-            let message = format!("no runtime: {}", error.kind());
-            Err(Failure::new(Exit::Internal, "IMB-X-RUNTIME", message))
-        }
+        Ok(Err(error)) => refused(&error.kind().to_string()),
+        Err(words) => refused(&imbabot_core::escape_foreign(&words, 200)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! never reads the clock, and never repeats a secret.
 
 mod bot;
+mod changes;
 mod code;
 mod delivery;
 mod document;
@@ -21,6 +22,7 @@ mod problem;
 mod read;
 mod render;
 mod rooms;
+mod rules;
 mod sample;
 mod schedule;
 mod schema;
@@ -28,12 +30,14 @@ mod secrets;
 mod show;
 mod source;
 mod store;
+mod text;
 mod units;
 mod value;
 mod walk;
 mod widget;
 
 pub use bot::BotConfig;
+pub use changes::summary;
 pub use code::Code;
 pub use delivery::{Backoff, Delivery};
 pub use environment::Environment;

@@ -9,6 +9,7 @@ mod exit;
 mod http;
 mod output;
 mod registry;
+pub mod rules;
 mod setup;
 mod telemetry;
 mod why;

@@ -179,11 +179,11 @@ fn every_file_is_for_its_owner_only_whatever_the_umask() {
         .collect();
     rustix::process::umask(before);
     assert!(modes.iter().all(|(_, mode)| mode & 0o777 == 0o600), "{modes:?}");
-    for ending in ["", "-wal", "-shm", ".lock"] {
+    for ending in ["", "-wal", "-shm", ".lock", ".seen"] {
         let name = format!("imbabot.db{ending}");
         assert!(modes.iter().any(|(found, _)| *found == name), "{name} is missing in {modes:?}");
     }
-    assert_eq!(modes.len(), 4, "{modes:?}");
+    assert_eq!(modes.len(), 5, "{modes:?}");
 }
 
 #[test]

@@ -128,6 +128,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: LedgerVerb,
     },
+    /// The store: a copy of it, what it holds, an old copy taken into use
+    Store {
+        #[command(subcommand)]
+        verb: StoreVerb,
+    },
     #[cfg(feature = "simulator")]
     /// The stand-in ImbaChat server alone, for trying clients against it
     Simulator(Simulator),
@@ -136,6 +141,14 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Completions for a shell, on standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The manual, as a man page on standard output
+    #[command(hide = true)]
+    Man,
     /// The version
     Version {
         /// Also what it was built with
@@ -369,6 +382,19 @@ pub(crate) enum LedgerVerb {
     },
     /// Holds it against the rules it has to obey
     Verify,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StoreVerb {
+    /// A consistent copy, also while the daemon runs
+    Backup {
+        /// Where it goes; no file may be there
+        file: PathBuf,
+    },
+    /// Version, size, records, last checks and backups
+    Info,
+    /// Takes the store in place, an old copy, into use: sends nothing that may have been sent since
+    Reanchor,
 }
 
 #[cfg(feature = "simulator")]
