@@ -3,13 +3,16 @@
 pub mod app;
 mod cli;
 pub mod config;
+mod core_dumps;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod http;
+mod notify;
 mod output;
 mod registry;
 mod setup;
+mod status;
 mod telemetry;
 mod why;
 

@@ -27,8 +27,8 @@ pub use inbox::{
 pub use ledger::{Inspected, InspectionMark, Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 pub use operations::{
-    CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    SignOfLife, StateCount, Tally,
+    Backlog, CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution,
+    RetryVerdict, SignOfLife, StateCount, Tally,
 };
 pub use outbox::{
     AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use imbabot_bot::units::format_duration;
 use imbabot_core::{Timestamp, escape_foreign};
-use imbabot_scheduler::NotReady;
+use imbabot_store::DeliveryState;
 
-use super::seen::{Job, Obstacle, Seen};
 use super::{Life, Report};
 use crate::output::{foreign, table, wrapped};
+use crate::status::phrases::{ago, capital, short, since, when};
+use crate::status::seen::{Job, Obstacle, Seen};
+use crate::status::work::{Bot, Waiting};
 
 /// So many of the next occurrences are shown; `plan` has all.
 const NEXT: usize = 5;
@@ -24,6 +25,9 @@ pub(super) fn report(report: &Report) -> String {
     if !matches!(report.life, Life::Starting(..)) {
         parts.extend(obstacles(report));
         parts.extend(widgets(seen));
+        parts.extend(deliveries(seen));
+        parts.extend(waiting(seen));
+        parts.extend(bots(seen));
         parts.extend(tasks(seen));
         parts.extend(next(seen));
         parts.extend(stopped(seen));
@@ -100,14 +104,12 @@ fn obstacles(report: &Report) -> Option<String> {
 
 fn explained(obstacle: &Obstacle, now: Timestamp) -> String {
     let Obstacle { reason, subject, since: begun } = obstacle;
-    let known = NotReady::of(reason);
-    // There is only one clock, and one daemon that stops.
-    let subject = match known {
-        Some(NotReady::Draining | NotReady::ClockSuspect) => String::new(),
-        _ => format!(" ({})", foreign(subject)),
+    let subject = match obstacle.is_about_all() {
+        true => String::new(),
+        false => format!(" ({})", foreign(subject)),
     };
     let line = format!("{}{subject} {}", foreign(reason), since(now, *begun));
-    let Some(words) = known.map(NotReady::words) else { return line };
+    let Some(words) = obstacle.words() else { return line };
     let rows = [
         capital(words.what),
         format!("The daemon {}", words.daemon),
@@ -135,6 +137,42 @@ fn widgets(seen: &Seen) -> Option<String> {
         problem.map(|text| escape_foreign(text, PROBLEM)).into_iter().collect()
     });
     annotated(&header, rows.collect(), beneath.collect())
+}
+
+/// How many there are in each state.
+fn deliveries(seen: &Seen) -> Option<String> {
+    let counts = &seen.work.deliveries;
+    let states = DeliveryState::ALL.iter().map(|state| state.as_str());
+    let header: Vec<String> = states.clone().map(str::to_uppercase).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let row = states.map(|state| counts.get(state).copied().unwrap_or_default().to_string());
+    (!counts.is_empty()).then(|| table(&header, [row.collect()]))
+}
+
+/// What is not done yet, and why.
+fn waiting(seen: &Seen) -> Option<String> {
+    let row = |waiting: &Waiting| {
+        let name = waiting.name.as_deref().map(foreign).unwrap_or_default();
+        let room = format!("{} {name}", waiting.room);
+        let id = waiting.delivery.to_string();
+        vec![id, foreign(&waiting.state), room.trim().into(), when(waiting.since)]
+    };
+    let all = &seen.work.waiting;
+    let why = all.iter().map(|waiting| vec![foreign_long(&waiting.text)]).collect();
+    annotated(&["WAITS", "STATE", "ROOM", "SINCE"], all.iter().map(row).collect(), why)
+}
+
+fn bots(seen: &Seen) -> Option<String> {
+    let row = |(name, bot): (&String, &Bot)| {
+        let (waiting, poisoned) = (bot.events_waiting, bot.events_poisoned);
+        vec![foreign(name), foreign(&bot.health), waiting.to_string(), poisoned.to_string()]
+    };
+    let rows = seen.work.bots.iter().map(row).collect();
+    annotated(&["BOT", "HEALTH", "EVENTS WAITING", "EVENTS POISONED"], rows, Vec::new())
+}
+
+fn foreign_long(text: &str) -> String {
+    escape_foreign(text, PROBLEM)
 }
 
 fn tasks(seen: &Seen) -> Option<String> {
@@ -200,37 +238,4 @@ fn annotated(header: &[&str], rows: Vec<Vec<String>>, beneath: Vec<Vec<String>>)
         }
     }
     Some(all.join("\n"))
-}
-
-/// An instant to the second.
-fn when(at: Timestamp) -> String {
-    Timestamp::from_seconds(at.as_seconds()).compact()
-}
-
-fn since(now: Timestamp, at: Timestamp) -> String {
-    format!("since {} ({})", when(at), short(now.since(at)))
-}
-
-fn ago(now: Timestamp, at: Timestamp) -> String {
-    format!("{} ago, at {}", short(now.since(at)), when(at))
-}
-
-/// A length of time as exactly as anybody wants to know it.
-fn short(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let unit = match seconds {
-        0 if !length.is_zero() => return "less than 1s".into(),
-        0..3_600 => 1,
-        3_600..172_800 => 60,
-        _ => 3_600,
-    };
-    format_duration(Duration::from_secs(seconds / unit * unit))
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_uppercase().chain(letters).collect(),
-        None => String::new(),
-    }
 }
