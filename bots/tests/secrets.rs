@@ -2,6 +2,7 @@
 //! talkative, not in its files, not on its pages, whatever goes wrong.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 mod support;
 
@@ -118,7 +119,7 @@ fn daemon(home: &Home, heard: &mut Heard, meanwhile: impl FnOnce(&support::Daemo
     let daemon = support::Daemon::spawn(command, home);
     wait_until("it answers", || daemon.http().get("/livez").is_some());
     meanwhile(&daemon);
-    for path in ["/readyz", "/livez", "/metrics", "/api/status", "/"] {
+    for path in ["/readyz", "/livez", "/metrics", "/api/status", "/", "/no/such"] {
         heard.page(home, path);
     }
     daemon.stop();
@@ -210,6 +211,100 @@ fn the_key_is_nowhere_when_the_server_is_not_there_or_mad() {
     }
     heard.files(&home);
     heard.is_clean_of(&[KEY]);
+}
+
+/// The key as somebody may throw it back.
+fn disguises() -> Vec<String> {
+    use std::fmt::Write;
+    let hex = |upper: bool| {
+        KEY.bytes().fold(String::new(), |mut hex, byte| {
+            let _ = if upper { write!(hex, "{byte:02X}") } else { write!(hex, "{byte:02x}") };
+            hex
+        })
+    };
+    let url = KEY.bytes().fold(String::new(), |mut url, byte| {
+        let _ = match byte.is_ascii_alphanumeric() {
+            true => write!(url, "{}", char::from(byte)),
+            false => write!(url, "%{byte:02X}"),
+        };
+        url
+    });
+    vec![
+        KEY.to_owned(),
+        KEY.replace('"', "\\\""),
+        KEY.replace('"', "&quot;").replace('/', "\\/"),
+        // Of the key, and of "627:" with it, as the header has it.
+        "VHIwdWI0ZG9yJjMvK8O8Ing=".to_owned(),
+        "NjI3OlRyMHViNGRvciYzLyvDvCJ4".to_owned(),
+        url,
+        hex(false),
+        hex(true),
+    ]
+}
+
+/// Answers in which it comes.
+fn echoes(key: &str) -> Vec<String> {
+    // Colons and backslashes mean something in a fault's words.
+    let key = key.replace('\\', "\\\\").replace(':', "\\:");
+    let mut specs = vec![
+        format!("any:status=400:body={key}:always"),
+        format!("any:status=401:body={key}:always"),
+        format!("any:status=500:body=<html>{key}</html>:always"),
+        format!("any:body={key}:always"),
+        format!("any:body={{\"code\"\\:403,\"error\"\\:\"{}\"}}:always", key.replace('"', "'")),
+        format!(
+            "any:body={{\"success\"\\:true,\"data\"\\:[\"{}\"]}}:always",
+            key.replace('"', "'")
+        ),
+        format!("any:not-http={key}:always"),
+    ];
+    if key.is_ascii() && !key.contains('"') {
+        specs.push(format!("any:status=307:location=http\\://{key}.example/{key}?{key}:always"));
+        specs.push(format!("any:status=422:header=X-Echo={key}:always"));
+    }
+    specs
+}
+
+#[test]
+fn the_key_is_nowhere_on_two_hundred_ways_to_fail_at_the_most_talkative() {
+    let specs: Vec<String> = disguises().iter().flat_map(|key| echoes(key)).collect();
+    let verbs: [&[&str]; 4] = [
+        &["rooms"],
+        &["users", "--json"],
+        &["doctor"],
+        &["send", "--room", "1536", "--wait", "200ms", "x"],
+    ];
+    let paths = specs.len() * verbs.len();
+    assert!(paths >= 200, "{paths}");
+    // The machine has more than one core, and each way takes its own time.
+    let (share, verbs) = (specs.len().div_ceil(4), &verbs);
+    std::thread::scope(|scope| {
+        for specs in specs.chunks(share) {
+            scope.spawn(move || {
+                let chat = chat();
+                chat.open_room("Team 1");
+                let home = Home::at(&chat, BOTS);
+                home.secret(KEY);
+                for spec in specs {
+                    chat.faults().clear();
+                    chat.fault(spec);
+                    let mut heard = Heard::default();
+                    for words in verbs {
+                        let mut arguments = vec!["--log", "trace"];
+                        arguments.extend(*words);
+                        let mut command = home.command(&arguments);
+                        command.env("RUST_BACKTRACE", "full").env("RUST_LOG", "trace");
+                        let ended = end_of(command, "");
+                        assert!(ended.code != Some(101), "a panic: {words:?} with {spec}");
+                        heard.ended(&format!("{words:?} with {spec}"), &ended);
+                    }
+                    heard.files(&home);
+                    heard.is_clean_of(&[KEY]);
+                }
+            });
+        }
+    });
+    println!("{paths} ways to fail");
 }
 
 #[test]

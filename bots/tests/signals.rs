@@ -131,7 +131,7 @@ fn sighup_with_a_broken_file_keeps_the_old_configuration_and_takes_a_good_one() 
     home.configure(chat.url(), &format!("{}\nbroken = [\n", GREETER.replace("Welcome!", "No!")));
     daemon.signal(Signal::HUP);
     wait_until("a failure is counted", || daemon.http().metric(FAILED_RELOADS) == Some(1.0));
-    assert!(daemon.log().contains("IMB-C-RELOAD"), "{}", daemon.log());
+    daemon.wait_says("IMB-C-RELOAD");
     let first = chat.open_room("First");
     wait_until("the old greeting", || chat.texts(first) == ["Welcome!"]);
 
@@ -162,7 +162,7 @@ fn sighup_refuses_by_name_what_needs_a_restart() {
         daemon.signal(Signal::HUP);
         let so_many = Some((n + 1) as f64);
         wait_until("a failure is counted", || daemon.http().metric(FAILED_RELOADS) == so_many);
-        assert!(daemon.log().contains(&format!("a change of {section} needs a restart")));
+        daemon.wait_says(&format!("a change of {section} needs a restart"));
     }
     let room = chat.open_room("First");
     wait_until("the old greeting", || chat.texts(room) == ["Welcome!"]);
@@ -225,7 +225,7 @@ fn h4_a_wrong_secret_kills_nothing_and_the_right_one_comes_with_sighup() {
     });
     daemon.wait_reason("credentials_rejected");
     assert_eq!(states(&home), [DeliveryState::Queued]);
-    assert!(daemon.log().contains("IMB-API-CREDENTIALS"), "{}", daemon.log());
+    daemon.wait_says("IMB-API-CREDENTIALS");
 
     home.secret(SECRET);
     daemon.signal(Signal::HUP);

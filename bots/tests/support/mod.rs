@@ -375,8 +375,24 @@ impl Daemon {
         self.spawned.elapsed()
     }
 
+    /// What it said; lines that are on their way to the file have a moment to get there.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+        let read = || std::fs::read_to_string(&self.log).unwrap();
+        let mut said = read();
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(20));
+            let more = read();
+            if more.len() == said.len() {
+                break;
+            }
+            said = more;
+        }
+        said
+    }
+
+    /// Waits until it says so.
+    pub(crate) fn wait_says(&self, words: &str) {
+        wait_until(&format!("it says {words:?}"), || self.log().contains(words));
     }
 
     pub(crate) fn http(&self) -> &Http {

@@ -105,7 +105,7 @@ fn k8_an_event_on_which_a_bot_always_panics_is_set_aside_and_listed() {
     });
     greeted(&chat, "Later");
     assert_eq!(daemon.http().metric("imbabot_events_poisoned_total{bot=\"bad\"}"), Some(1.0));
-    assert!(daemon.log().contains("IMB-B-POISONED"));
+    daemon.wait_says("IMB-B-POISONED");
     heals(&home);
     let id = home.json(&["events", "--poisoned"])[0]["id"].as_str().unwrap().to_owned();
     home.imbabot(&["events", "retry", &id]).expect(0);

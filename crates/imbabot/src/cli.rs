@@ -34,7 +34,7 @@ use crate::demo;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output};
 use crate::registry::Registry;
-use crate::{setup, telemetry};
+use crate::{core_dumps, setup, telemetry};
 use args::{Arguments, Verb};
 #[cfg(feature = "simulator")]
 pub(crate) use run::Signals;
@@ -50,6 +50,7 @@ pub(crate) struct Command {
 pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
 pub(crate) fn main(registry: Registry) -> Exit {
+    core_dumps::none();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -72,13 +73,15 @@ pub(crate) fn main(registry: Registry) -> Exit {
     };
     let Arguments { global, verb } = arguments;
     let command = Command { registry, output: Output { json: global.json }, global };
-    match run_verb(&command, verb) {
+    let exit = match run_verb(&command, verb) {
         Ok(exit) => exit,
         Err(failure) => {
             command.output.failure(&failure);
             failure.exit
         }
-    }
+    };
+    telemetry::flush();
+    exit
 }
 
 fn run_verb(command: &Command, verb: Verb) -> Result {

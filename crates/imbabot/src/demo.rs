@@ -20,6 +20,8 @@ use crate::exit::{Exit, Failure};
 use crate::http::{self, Access};
 use crate::{output, setup, telemetry};
 
+/// The daemon's own page, which is at the root where there is no demo.
+const STATUS: &str = "/status";
 /// As whom the bots speak in the demo.
 const BOT_USER: u64 = 1;
 
@@ -48,8 +50,9 @@ pub(crate) async fn run(command: &Command, options: args::Demo) -> Result {
         .await
         .map_err(|e| failed(&format!("cannot listen on {}", options.listen), &e))?;
     let address = listener.local_addr().map_err(|e| failed("no address", &e))?;
-    let access = Access { token: None, allowed_hosts: Vec::new() };
-    let router = page::router(simulator.clone()).merge(http::router(engine.clone(), access));
+    let access = Access::new(None, &[], Arc::clone(&clock));
+    let shown = http::guarded(page::router(simulator.clone()), access.clone());
+    let router = http::router(engine.clone(), access, STATUS).merge(shown);
 
     let url = format!("http://{address}/");
     output::line(&format!("imbabot demo: open {url}"));

@@ -131,3 +131,17 @@ impl From<imbabot_core::Error> for Failure {
         Self::new(exit, error.code(), error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use imbabot_scheduler::Fatal;
+
+    use super::*;
+
+    #[test]
+    fn p16_a_task_that_fails_again_and_again_is_exit_70() {
+        let fatal = Fatal::Task { task: "timer", times: 5, last: "oh".into() };
+        let failure = Failure::from(fatal);
+        assert_eq!((failure.exit.code(), failure.code), (70, "IMB-X-TASK"));
+    }
+}

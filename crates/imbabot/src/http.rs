@@ -1,76 +1,99 @@
-//! What the daemon serves: probes, metrics, status. Nothing that changes state; names of hosts are
-//! checked, so that no page of somebody else's can read it through a browser.
+//! What the daemon serves: probes, metrics, status as JSON and as a page. Nothing that changes state,
+//! and nothing that a browser would run; who may read is decided in `access`.
 
+pub(crate) mod access;
+mod page;
+mod process;
 pub(crate) mod serve;
 
 use axum::Json;
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use imbabot_scheduler::Engine;
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 
-/// Who may ask.
-#[derive(Clone)]
-pub(crate) struct Access {
-    pub(crate) token: Option<SecretString>,
-    pub(crate) allowed_hosts: Vec<String>,
-}
+pub(crate) use access::Access;
 
-/// The routes of a running engine.
-pub(crate) fn router(engine: Engine, access: Access) -> Router {
-    let open = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
-    let guarded = Router::new()
+use crate::exit::Failure;
+use crate::status::work::Work;
+
+/// Where the daemon has its page.
+pub(crate) const PAGE: &str = "/";
+/// Nothing here takes a body; so much of one is read and passed over.
+const BODY: usize = 64 * 1024;
+
+/// The routes of a running engine, the page at this path.
+pub(crate) fn router(engine: Engine, access: Access, page: &str) -> Router {
+    let routes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/status", get(status))
-        .route_layer(middleware::from_fn_with_state(access, guard));
-    open.merge(guarded).with_state(engine)
+        .route(page, get(shown))
+        .with_state(engine)
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such page") })
+        .layer(middleware::from_fn(no_body));
+    guarded(routes, access)
 }
 
-/// A Host that is not ours is refused, unless the request brings the token.
-async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    let knows = match (&access.token, bearer) {
-        (Some(token), Some(given)) => same(token.expose_secret(), given),
-        _ => false,
-    };
-    if access.token.is_some() && !knows {
-        return refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+/// Routes that only those may use who may.
+pub(crate) fn guarded(routes: Router, access: Access) -> Router {
+    routes
+        .layer(middleware::from_fn_with_state(access, access::guard))
+        .layer(middleware::map_response(private))
+}
+
+/// What is served is for whoever asked, is what it says it is, and belongs into no other page.
+async fn private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !knows && !is_ours(host, &access.allowed_hosts) {
-        return refuse(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
+    let same = HeaderValue::from_static("same-origin");
+    headers.insert("cross-origin-resource-policy", same);
+    response
+}
+
+/// A request with a body is refused if it is long; a short one is read to its end, so that the answer
+/// is not lost in a reset.
+async fn no_body(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > BODY as u64 {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "no body is taken here");
     }
-    next.run(request).await
-}
-
-/// Compares without telling by time how much was right.
-fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (Sha256::digest(a.as_bytes()), Sha256::digest(b.as_bytes()));
-    a.iter().zip(b.iter()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-}
-
-fn is_ours(authority: &str, allowed: &[String]) -> bool {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, _)) => host,
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        || allowed.iter().any(|name| name.eq_ignore_ascii_case(host))
+    if axum::body::to_bytes(body, BODY).await.is_err() {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "no body is taken here");
+    }
+    let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = refuse(StatusCode::METHOD_NOT_ALLOWED, "nothing here changes anything");
+        response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+    }
+    response
 }
 
 fn refuse(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+    let mut response = (status, Json(json!({ "error": error }))).into_response();
+    let more = match status {
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+        _ => None,
+    };
+    let more = more.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    response.headers_mut().extend(more);
+    response
 }
 
 async fn livez(State(engine): State<Engine>) -> Response {
@@ -87,50 +110,48 @@ async fn readyz(State(engine): State<Engine>) -> Response {
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
-async fn metrics(State(engine): State<Engine>) -> Response {
-    let text = engine.metrics().await + &process();
+async fn metrics(method: Method, State(engine): State<Engine>) -> Response {
+    // Nobody waits for a count of what is not shown.
+    let text = match method {
+        Method::HEAD => String::new(),
+        _ => engine.metrics().await + &process::metrics(),
+    };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn status(State(engine): State<Engine>) -> Response {
-    Json(json!(engine.status())).into_response()
+    Json(told(&engine).await).into_response()
 }
 
-/// What the process itself uses, from the kernel.
-fn process() -> String {
-    let mut text = String::new();
-    let page = 4096.0;
-    let ticks = 100.0;
-    if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
-        && let Some(pages) = statm.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok())
-    {
-        gauge(
-            &mut text,
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory.",
-            pages * page,
-        );
-    }
-    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
-        && let Some((_, fields)) = stat.rsplit_once(')')
-    {
-        let fields: Vec<f64> = fields.split_whitespace().filter_map(|f| f.parse().ok()).collect();
-        // The state letter is no number: utime and stime are the 11th and 12th numbers.
-        if let (Some(user), Some(system)) = (fields.get(10), fields.get(11)) {
-            let seconds = (user + system) / ticks;
-            gauge(&mut text, "process_cpu_seconds_total", "counter", "CPU time.", seconds);
+async fn shown(State(engine): State<Engine>) -> Response {
+    match serde_json::from_value(told(&engine).await) {
+        Ok(seen) => page::answer(&seen, engine.clock().now()),
+        // Both are of this program: this is a bug, and no reason to show nothing at all.
+        Err(error) => {
+            tracing::error!(code = "IMB-H-PAGE", "the status cannot be shown: {error}");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "see /api/status")
         }
     }
-    if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-        #[expect(clippy::cast_precision_loss, reason = "a handful")]
-        let count = entries.count() as f64;
-        gauge(&mut text, "process_open_fds", "gauge", "Open file descriptors.", count);
-    }
-    text
 }
 
-fn gauge(text: &mut String, name: &str, kind: &str, help: &str, value: f64) {
-    use std::fmt::Write;
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+/// What the engine says of itself, and how its work stands.
+async fn told(engine: &Engine) -> Value {
+    let status = engine.status();
+    let settings = engine.settings();
+    let bots: Vec<_> = settings.bots.iter().map(|bot| bot.name.clone()).collect();
+    let aside = |name: &str| status.set_aside.keys().any(|bot| bot.as_str() == name);
+    let now = engine.clock().now();
+    let work = Work::read(&**engine.store(), &bots, aside, now, true).await;
+    let mut told = json!(&status);
+    match work.map(|work| json!(work)) {
+        Ok(Value::Object(work)) => {
+            if let Value::Object(told) = &mut told {
+                told.extend(work);
+            }
+        }
+        Ok(_) => {}
+        // A store that cannot be read is itself what is to be told.
+        Err(error) => told["unread"] = Failure::from(error).message.into(),
+    }
+    told
 }

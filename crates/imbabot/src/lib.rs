@@ -3,14 +3,17 @@
 pub mod app;
 mod cli;
 pub mod config;
+mod core_dumps;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod http;
+mod notify;
 mod output;
 mod registry;
 pub mod rules;
 mod setup;
+mod status;
 mod telemetry;
 mod why;
 

@@ -9,6 +9,7 @@ use imbabot_core::escape_foreign;
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
+use crate::telemetry;
 
 /// The longest foreign text in a cell of a table.
 const CELL: usize = 80;
@@ -64,6 +65,10 @@ pub(crate) fn try_line(text: &str) -> bool {
 
 /// A line on stderr.
 pub(crate) fn error_line(text: &str) {
+    // Behind what was logged, and without waiting for whoever does not read it.
+    if telemetry::line(text) {
+        return;
+    }
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 

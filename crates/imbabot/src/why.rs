@@ -16,7 +16,7 @@ use imbabot_bot::units::format_duration;
 use imbabot_core::Timestamp;
 use serde::Serialize;
 
-pub(crate) use delivery::delivery;
+pub(crate) use delivery::{delivery, present};
 pub(crate) use occurrence::{Calendar, occurrence};
 pub(crate) use reason::Reason;
 pub(crate) use schedule::{Rooms, Standing, schedule};

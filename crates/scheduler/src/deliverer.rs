@@ -19,6 +19,8 @@ use imbabot_store::{
     ClaimRequest, ClaimedDelivery, DeadReason, DeliveryState, Next, Settled, WidgetClaim,
 };
 
+use tracing::Instrument;
+
 use crate::breaker::{Breaker, Refused};
 use crate::metrics::Family;
 use crate::poller::activity::Sent;
@@ -96,8 +98,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                         let widget = delivery.widget.clone();
                         *in_flight.entry(widget.clone()).or_default() += 1;
                         let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
+                        let span = span_of(&delivery);
                         attempts.push(
                             async move { (widget, attempt(&shared, &settings, delivery).await) }
+                                .instrument(span)
                                 .boxed(),
                         );
                     }
@@ -188,7 +192,8 @@ pub(crate) async fn only(
         let claimed = store.claim(request).await.map_err(Fatal::Store)?;
         let tried = !claimed.deliveries.is_empty();
         for delivery in claimed.deliveries {
-            attempt(shared, &settings, delivery).await?;
+            let span = span_of(&delivery);
+            attempt(shared, &settings, delivery).instrument(span).await?;
         }
         let refused = settings
             .widgets
@@ -254,6 +259,18 @@ async fn claim(
     Ok(claimed)
 }
 
+/// What is said while it is sent tells what it is about, whatever the filter.
+fn span_of(delivery: &ClaimedDelivery) -> tracing::Span {
+    tracing::error_span!(
+        "delivery",
+        delivery = %delivery.id,
+        attempt = delivery.attempt,
+        widget = %delivery.widget,
+        room = %delivery.room,
+        occurrence = delivery.occurrence.as_deref(),
+    )
+}
+
 /// One request and its record.
 async fn attempt(
     shared: &Shared,
@@ -293,7 +310,7 @@ async fn attempt(
             }
         }
     }
-    tell(&delivery, &outcome);
+    tell(&outcome);
     if let Next::Delivered { time: Some(server_time), .. } = next {
         let (room, ended) = (delivery.room, shared.clock.elapsed());
         let sent = Sent { room, server_time, began, ended };
@@ -469,43 +486,32 @@ fn count(
     }
     if record.foreign_answer {
         tracing::warn!(
-            delivery = %delivery.id, widget = %delivery.widget, code = "IMB-D-FOREIGN-ANSWER",
+            code = "IMB-D-FOREIGN-ANSWER",
             "the answer names a message that another delivery became: the outcome is unknown"
         );
     }
 }
 
-/// One line per attempt that did not simply work.
-fn tell(delivery: &ClaimedDelivery, outcome: &SendOutcome) {
+/// One line per attempt.
+fn tell(outcome: &SendOutcome) {
     let (code, detail) = (outcome.code.as_str(), &outcome.detail);
     let status = outcome.http_status;
     match outcome.class {
         Class::Delivered => {
             let odd = outcome.receipt.as_ref().is_some_and(|r| r.echo_differs || r.salvaged);
             if odd {
-                tracing::warn!(
-                    delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room, code,
-                    "delivered, with an odd answer: {detail}"
-                );
+                tracing::warn!(code, "delivered, with an odd answer: {detail}");
             } else {
-                tracing::info!(
-                    delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room,
-                    attempt = delivery.attempt, "delivered"
-                );
+                tracing::info!("delivered");
             }
         }
-        Class::NotSent => tracing::debug!(
-            delivery = %delivery.id, widget = %delivery.widget, code,
-            "not sent, no byte of it arrived: {detail}; tried again"
-        ),
-        Class::Rejected => tracing::warn!(
-            delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room, code, status,
-            "rejected: {detail}"
-        ),
-        Class::Ambiguous => tracing::warn!(
-            delivery = %delivery.id, widget = %delivery.widget, room = %delivery.room, code, status,
-            "nobody knows whether it was posted: {detail}"
-        ),
+        Class::NotSent => {
+            tracing::debug!(code, "not sent, no byte of it arrived: {detail}; tried again");
+        }
+        Class::Rejected => tracing::warn!(code, status, "rejected: {detail}"),
+        Class::Ambiguous => {
+            tracing::warn!(code, status, "nobody knows whether it was posted: {detail}");
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use imbabot_store::{
     Born, DeadReason, EventBody, EventClaim, EventEntry, Handled, HandledOutcome, NewDelivery,
 };
 
+use tracing::Instrument;
+
 use crate::executor::{Blame, HandlerEnd, Place, Started};
 use crate::lookup::Lookup;
 use crate::metrics::Family;
@@ -58,11 +60,13 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     for entry in entries {
                         *running.entry(entry.bot.clone()).or_default() += 1;
                         let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
+                        let span = span_of(&entry);
                         handlers.push(
                             async move {
                                 let bot = entry.bot.clone();
                                 (bot, handle(&shared, &settings, entry).await)
                             }
+                            .instrument(span)
                             .boxed(),
                         );
                     }
@@ -117,6 +121,17 @@ async fn claim(
     }
     let ahead = shared.servers_ahead();
     shared.store.claim_events(EventClaim { now: shared.clock.now(), free, ahead }).await
+}
+
+/// What is said while an event is handled tells which, whatever the filter.
+fn span_of(entry: &EventEntry) -> tracing::Span {
+    let occurrence = match &entry.body {
+        EventBody::Timer { occurrence, .. } => occurrence.as_deref(),
+        _ => None,
+    };
+    tracing::error_span!(
+        "event", bot = %entry.bot, event = entry.event_name(), widget = %entry.widget, occurrence
+    )
 }
 
 /// Why a handler's work was not kept.
@@ -199,6 +214,8 @@ async fn run_handler(
             Err(error) => Err(format!("{error:#}")),
         }
     };
+    // What the bot itself says tells what it was told, too.
+    let handler = handler.instrument(tracing::Span::current());
     let Started { end, place } = shared.executor.run(&bot.name, handler.boxed());
     let end = match select(end, shared.clock.sleep(bot.timeout)).await {
         Either::Left((end, _)) => end,
@@ -384,7 +401,7 @@ async fn commit(shared: &Shared, handled: Handled) -> imbabot_store::Result<()> 
             // A line per handler, not per message: a flood is not answered with a flood.
             for ((reason, detail), (messages, first)) in unsent {
                 tracing::warn!(
-                    bot = %bot, event, reason, messages, first = %first,
+                    bot = %bot, event, reason, messages, first = %first, code = "IMB-B-SUPPRESSED",
                     "messages of the bot are not sent: {detail}"
                 );
             }
@@ -408,7 +425,7 @@ async fn give_back(
 ) -> imbabot_store::Result<()> {
     shared.metrics.count(Family::bot_invocations_total, &[entry.bot.as_str(), failure.outcome]);
     tracing::warn!(
-        bot = %entry.bot, event = entry.event_name(),
+        bot = %entry.bot, event = entry.event_name(), code = "IMB-B-HELD-UP",
         "the handler had no turn ({}): tried again, and this try does not count", failure.reason
     );
     shared.store.give_back(entry, shared.clock.now() + RETRIES[0]).await
@@ -421,7 +438,7 @@ async fn fail(shared: &Shared, entry: &EventEntry, failure: &Failure) -> imbabot
     shared.metrics.count(Family::bot_invocations_total, &[entry.bot.as_str(), failure.outcome]);
     match retry_at {
         Some(at) => tracing::warn!(
-            bot = %entry.bot, event = entry.event_name(), tries = entry.tries,
+            bot = %entry.bot, event = entry.event_name(), tries = entry.tries, code = "IMB-B-FAILED",
             "the handler failed ({}); nothing of it was kept, tried again at {}",
             failure.reason, at.compact()
         ),

@@ -269,12 +269,14 @@ impl Engine {
     /// What the engine is doing.
     #[must_use]
     pub fn status(&self) -> Status {
+        note_stalled(&self.shared);
         self.shared.board.read()
     }
 
     /// Why the engine is not ready.
     #[must_use]
     pub fn reasons(&self) -> Vec<NotReady> {
+        note_stalled(&self.shared);
         self.shared.board.reasons()
     }
 
@@ -282,7 +284,7 @@ impl Engine {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let beats = self.shared.board.beats(self.shared.clock.elapsed());
-        beats.iter().all(|(task, age)| *age < STALLED || *task == WAITS)
+        !beats.iter().any(|(task, age)| is_stalled(task, *age))
     }
 
     /// All metrics in Prometheus' text format, the counts of the store as they are now.
@@ -290,11 +292,11 @@ impl Engine {
         let metrics = &self.shared.metrics;
         count(&self.shared).await;
         let now = self.shared.clock.now();
-        for (name, widget) in self.status().widgets {
-            if let Some(last) = widget.last_good_poll {
-                let age = now.since(last).as_secs_f64();
-                metrics.set(Family::poll_age_seconds, &[name.as_str()], age);
-            }
+        let status = self.status();
+        for (name, widget) in status.widgets {
+            // One that was never heard is as old as this run: it must not be missed by an alert.
+            let age = now.since(widget.last_good_poll.unwrap_or(status.started_at));
+            metrics.set(Family::poll_age_seconds, &[name.as_str()], age.as_secs_f64());
         }
         for (task, age) in self.shared.board.beats(self.shared.clock.elapsed()) {
             metrics.set(Family::task_heartbeat_age_seconds, &[task], age.as_secs_f64());
@@ -328,6 +330,22 @@ impl Engine {
     /// Holds the records of the store against each other, as housekeeping does at night.
     pub async fn verify(&self) {
         housekeeping::verify(&self.shared).await;
+    }
+}
+
+fn is_stalled(task: &str, age: Duration) -> bool {
+    age >= STALLED && task != WAITS
+}
+
+/// A task that makes no progress is a reason for not being ready, until it does. In a simulation
+/// nobody watches: there an hour is one step.
+fn note_stalled(shared: &Shared) {
+    if !shared.watched.load(Ordering::Acquire) {
+        return;
+    }
+    for (task, age) in shared.board.beats(shared.clock.elapsed()) {
+        let subject = format!("task/{task}");
+        shared.board.reason(NotReady::TaskStalled, &subject, is_stalled(task, age));
     }
 }
 
@@ -398,6 +416,7 @@ async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
             count(&shared).await;
         }
         shared.beat("watcher", "watching");
+        note_stalled(&shared);
         signs.look(&shared).await?;
         tokio::select! {
             () = shared.stop.cancelled() => {

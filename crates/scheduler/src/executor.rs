@@ -363,7 +363,10 @@ impl Drop for Turn {
         if self.handler.is_some()
             && let Err(panicked) = self.run(|handler| drop(handler.take()))
         {
-            tracing::warn!("a handler that was stopped panicked in a Drop: {panicked}");
+            tracing::warn!(
+                code = "IMB-B-DROP",
+                "a handler that was stopped panicked in a Drop: {panicked}"
+            );
         }
     }
 }
@@ -382,14 +385,21 @@ pub(crate) fn discard(bot: Arc<dyn Bot>) {
     let (done, ended) = mpsc::channel::<()>();
     let drops = move || {
         if let Err(panicked) = contained(|| drop(bot)) {
-            tracing::warn!("a bot panicked in its Drop: {}", escape_foreign(&panicked, 200));
+            tracing::warn!(
+                code = "IMB-B-DROP",
+                "a bot panicked in its Drop: {}",
+                escape_foreign(&panicked, 200)
+            );
         }
         drop(done);
     };
     // Where no thread can be had the closure is dropped here, and the bot with it.
     let spawned = contained(|| thread::Builder::new().name("bot-drop".into()).spawn(drops));
     if matches!(spawned, Ok(Ok(_))) && ended.recv_timeout(DROP) == Err(RecvTimeoutError::Timeout) {
-        tracing::warn!("a bot has not ended its Drop within {DROP:?}: it is left alone with it");
+        tracing::warn!(
+            code = "IMB-B-DROP",
+            "a bot has not ended its Drop within {DROP:?}: it is left alone with it"
+        );
     }
 }
 

@@ -168,6 +168,7 @@ macro_rules! store_conformance {
             a_pause_holds_from_the_moment_it_is_committed
             a_pause_in_the_instant_of_the_one_before_holds_as_well
             a_paused_bot_holds_its_lane_and_no_other
+            what_is_not_done_is_listed_by_what_presses_most
             deliveries_are_listed_newest_first
             only_what_is_queued_is_cancelled
             a_retry_needs_the_word_that_a_duplicate_is_accepted

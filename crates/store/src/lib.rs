@@ -27,7 +27,7 @@ pub use inbox::{
 pub use ledger::{Inspected, InspectionMark, Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 pub use operations::{
-    CancelFilter, Care, CareKind, DeliveryFilter, Operations, OperatorRecord, PauseScope,
+    Backlog, CancelFilter, Care, CareKind, DeliveryFilter, Operations, OperatorRecord, PauseScope,
     Resolution, RetryVerdict, SignOfLife, StateCount, Tally,
 };
 pub use outbox::{

@@ -118,6 +118,17 @@ pub struct Tally {
     pub events_poisoned: Vec<(BotName, u64)>,
 }
 
+/// What is not done yet, as far as somebody who looks wants to see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Deliveries of which nobody knows whether they were posted, the oldest first.
+    pub unknown: Vec<DeliveryRecord>,
+    /// Queued deliveries, those first that are worth nothing any more first.
+    pub queued: Vec<DeliveryRecord>,
+    /// Entries of the inbox that wait or are being handled, by bot.
+    pub events: Vec<(BotName, u64)>,
+}
+
 /// What the daemon last said about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignOfLife {
@@ -207,6 +218,9 @@ pub trait Operations {
 
     /// Counts.
     async fn tally(&self) -> Result<Tally>;
+
+    /// What is not done yet: at most `limit` deliveries of each kind.
+    async fn backlog(&self, limit: usize) -> Result<Backlog>;
 
     /// Deletes what is older than `before` and finished, and no longer needed to tell the same key
     /// or occurrence again; how many records went.

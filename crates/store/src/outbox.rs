@@ -337,6 +337,8 @@ pub struct ClaimedDelivery {
     pub sender: SiteUserId,
     /// The bot that wanted it.
     pub bot: Option<BotName>,
+    /// The occurrence it belongs to.
+    pub occurrence: Option<String>,
     /// The policy.
     pub policy: Policy,
     /// The text.

@@ -146,6 +146,7 @@ pass_on! {
         fn events(poisoned_only: bool, limit: usize) -> Vec<EventRecord>;
         fn retry_event(now: Timestamp, id: &str) -> bool;
         fn tally() -> Tally;
+        fn backlog(limit: usize) -> Backlog;
         fn prune(now: Timestamp, before: Timestamp, limit: usize) -> u64;
         fn check_integrity(thorough: bool) -> Option<String>;
         fn cared(care: Care) -> ();

@@ -326,6 +326,9 @@ impl Api {
             301 | 302 | 303 | 307 | 308 => {
                 let location = response.header("location").unwrap_or_default();
                 let origin = crate::base_url::origin_of(location).unwrap_or_default();
+                // A secret that comes back as the name of a host is told to nobody.
+                let leaks = self.credentials.secret.leaks_into(&origin);
+                let origin = if leaks { String::new() } else { origin };
                 Error::new(ErrorKind::Redirect { origin }, "")
             }
             status => {

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Api;
 use crate::id::{RoomId, SiteUserId};
-use crate::outcome::{Class, Seen, SendOutcome, classify};
+use crate::outcome::{Advice, Class, Seen, SendOutcome, classify};
 use crate::transport::{
     BodyStream, Endpoint, HeaderText, NetCode, Request, Response, TransportError,
 };
@@ -99,10 +99,18 @@ impl Api {
     fn withhold_secrets(&self, request: &SendMsg, body: &[u8], outcome: &mut SendOutcome) {
         let body = String::from_utf8_lossy(body);
         let password = request.password.as_ref().map(|password| password.expose_secret());
-        if self.credentials.secret.leaks_into(&body)
-            || password.is_some_and(|password| !password.is_empty() && body.contains(password))
-        {
+        let password = password.filter(|password| !password.is_empty());
+        let leaks = |text: &str| {
+            self.credentials.secret.leaks_into(text)
+                || password.is_some_and(|password| text.contains(password))
+        };
+        if leaks(&body) || leaks(&outcome.detail) {
             outcome.detail = "(withheld: the answer repeats a secret)".into();
+        }
+        if let Advice::Redirect { origin } = &mut outcome.advice
+            && leaks(origin)
+        {
+            origin.clear();
         }
     }
 }

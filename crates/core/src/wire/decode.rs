@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// The deepest nesting of a row or reply that is looked into.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// Why a row is not understood. Names the field, quotes no content beyond a few characters.
+/// Why a row is not understood. Names the field and quotes no text: a server may throw back what it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DecodeError(String);
@@ -24,7 +24,7 @@ impl DecodeError {
             Loose::Null => "null".to_owned(),
             Loose::Bool(yes) => yes.to_string(),
             Loose::Number(digits) => escape_foreign(digits, 30),
-            Loose::Text(text) => format!("\"{}\"", escape_foreign(text, 30)),
+            Loose::Text(text) => format!("a text of {} characters", text.chars().count()),
             Loose::BadText => "a broken string".to_owned(),
             Loose::List { .. } => "a list".to_owned(),
             Loose::Object(_) => "an object".to_owned(),
@@ -100,8 +100,14 @@ fn parse(bytes: &[u8]) -> Result<Fields<'_>, DecodeError> {
         return Err(DecodeError(format!("nested more than {MAX_DEPTH} deep")));
     }
     Fields::parse(bytes).map_err(|why| {
-        // serde_json's text names line, column and what was expected; it quotes no input.
-        DecodeError(format!("not a JSON object: {}", escape_foreign(&why.to_string(), 120)))
+        // serde_json's own words quote what stands there, and a server may throw a secret back.
+        let (what, line, column) = (why.classify(), why.line(), why.column());
+        let what = match what {
+            serde_json::error::Category::Data => "something else",
+            serde_json::error::Category::Eof => "it ends early",
+            _ => "no JSON",
+        };
+        DecodeError(format!("not a JSON object: {what}, at line {line} column {column}"))
     })
 }
 

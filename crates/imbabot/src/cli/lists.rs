@@ -106,7 +106,7 @@ pub(crate) async fn users(command: &Command, options: Users) -> Result {
 
 fn told_bad_rows(count: usize) {
     if count > 0 {
-        tracing::warn!(rows = count, "rows that cannot be read were left out");
+        tracing::warn!(code = "IMB-P-ROWS", rows = count, "rows that cannot be read were left out");
     }
 }
 

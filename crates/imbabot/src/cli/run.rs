@@ -14,7 +14,8 @@ use super::{Command, Result, clock};
 use crate::config::{Config, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::http::{self, Access};
-use crate::setup;
+use crate::notify::Notifier;
+use crate::{setup, telemetry};
 
 /// What is in flight has so long to finish.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -25,7 +26,7 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
     let mut signals = Signals::listen()?;
     let loaded = command.loaded()?;
     for warning in loaded.warnings.iter().chain(&loaded.past(clock().now())) {
-        tracing::warn!("{warning}");
+        tracing::warn!(code = warning.code.as_str(), "{warning}");
     }
     let settings = command.settings(&loaded.config)?;
     let clock = clock();
@@ -53,13 +54,18 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
         "imbabot started"
     );
     if once {
-        let end = drained(engine.run_once(), &engine, &mut signals, command, loaded).await?;
+        let nobody = Notifier::nobody();
+        let end =
+            drained(engine.run_once(), &engine, &nobody, &mut signals, command, loaded).await?;
         return outcome_of_once(&engine, end);
     }
     let served = serve(&engine, &loaded.config).await?;
+    let notifier = Notifier::of_process();
+    notifier.ready(&engine);
     tokio::select! {
-        end = drained(engine.run(), &engine, &mut signals, command, loaded) => end,
+        end = drained(engine.run(), &engine, &notifier, &mut signals, command, loaded) => end,
         never = served => match never {},
+        never = notifier.watch(&engine) => match never {},
     }
 }
 
@@ -115,13 +121,11 @@ async fn serve(
         Failure::new(Exit::Unavailable, "IMB-H-LISTEN", message)
             .hint("another daemon may have it; `[http] listen` chooses another address, or \"off\"")
     })?;
-    let access = Access {
-        token: config.http.token.clone(),
-        allowed_hosts: config.http.allowed_hosts.clone(),
-    };
-    let router = http::router(engine.clone(), access);
-    tracing::info!(%address, "probes and metrics are served");
     let clock = Arc::clone(engine.clock());
+    let (token, hosts) = (config.http.token.clone(), &config.http.allowed_hosts);
+    let access = Access::new(token, hosts, Arc::clone(&clock));
+    let router = http::router(engine.clone(), access, http::PAGE);
+    tracing::info!(%address, "status, probes and metrics are served");
     Ok(Box::pin(http::serve::serve(listener, router, clock)))
 }
 
@@ -129,6 +133,7 @@ async fn serve(
 async fn drained(
     running: impl Future<Output = std::result::Result<(), imbabot_scheduler::Fatal>>,
     engine: &Engine,
+    notifier: &Notifier,
     signals: &mut Signals,
     command: &Command,
     mut loaded: Loaded,
@@ -143,19 +148,23 @@ async fn drained(
             }
             what = signals.next() => match what {
                 // A store that hangs must not keep a signal or an end from being obeyed.
-                Caught::Reload => tokio::select! {
-                    () = reload(command, engine, &mut loaded) => {}
-                    () = signals.stop() => break,
-                    end = &mut running => {
-                        end?;
-                        return Ok(Exit::Ok);
+                Caught::Reload => {
+                    notifier.reloading();
+                    tokio::select! {
+                        () = reload(command, engine, &mut loaded) => notifier.ready(engine),
+                        () = signals.stop() => break,
+                        end = &mut running => {
+                            end?;
+                            return Ok(Exit::Ok);
+                        }
                     }
-                },
+                }
                 Caught::Stop => break,
             }
         }
     }
     tracing::info!("stopping: what is in flight is finished");
+    notifier.stopping();
     engine.stop();
     let clock = Arc::clone(engine.clock());
     let patience = clock.sleep(DRAIN);
@@ -169,12 +178,13 @@ async fn drained(
             }
             () = &mut patience => {
                 // What is still on its way becomes `unknown` at the next start, as it should.
-                tracing::warn!("not everything finished within {DRAIN:?}");
+                tracing::warn!(code = "IMB-X-DRAIN", "not everything finished within {DRAIN:?}");
                 engine.take_leave().await?;
                 return Ok(Exit::Ok);
             }
             what = signals.next() => if matches!(what, Caught::Stop) {
-                tracing::warn!("stopped by force");
+                tracing::warn!(code = "IMB-X-FORCED", "stopped by force");
+                telemetry::flush();
                 process::exit(i32::from(Exit::Forced.code()));
             }
         }
@@ -194,7 +204,7 @@ async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
         Ok(fresh) => fresh,
         Err(problems) => {
             for problem in &problems.errors {
-                tracing::warn!("{problem}");
+                tracing::warn!(code = problem.code.as_str(), "{problem}");
             }
             return refused(&format!("{} mistakes", problems.errors.len()));
         }
@@ -215,7 +225,10 @@ async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
         return refused("a change of [http] needs a restart");
     }
     if (old.log.format, &old.log.level) != (new.log.format, &new.log.level) {
-        tracing::warn!("a change of [log] needs a restart; everything else is reloaded");
+        tracing::warn!(
+            code = "IMB-C-LOG",
+            "a change of [log] needs a restart; everything else is reloaded"
+        );
     }
     let settings = match command.settings(new) {
         Ok(settings) => settings,

@@ -193,7 +193,7 @@ async fn alone(
         if served { end(record.as_ref(), refused, until.is_some()) } else { Exit::Unfinished };
     tell(command, id, record.as_ref());
     if !served {
-        tracing::warn!(delivery = %id, "older messages wait before it: the daemon will send it after them");
+        tracing::warn!(code = "IMB-D-BEHIND", delivery = %id, "older messages wait before it: the daemon will send it after them");
     }
     Ok(exit)
 }

@@ -1,7 +1,6 @@
 //! `status`: how the daemon is, by what it last wrote of itself into the store, beside it or after its
 //! end. Whether one runs is known from its lock, not from what it wrote. Asks no network, changes nothing.
 
-mod seen;
 mod tell;
 
 use std::time::Duration;
@@ -12,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Command, Result, clock, visit};
 use crate::exit::{Exit, Failure};
-use seen::Seen;
+use crate::status::seen::Seen;
+use crate::status::work::Work;
 
 /// A daemon gives a sign of life every ten seconds; one that has given none for so long hangs.
 const SILENT: Duration = Duration::from_secs(30);
@@ -30,11 +30,17 @@ pub(crate) async fn status(command: &Command) -> Result {
     }
     // The lock is looked at before what was written: a daemon that ends between the two has signed.
     let holder = SqliteStore::daemon(path);
-    let sign = visit(&loaded.config)?.last_sign().await?;
+    let store = visit(&loaded.config)?;
+    let sign = store.last_sign().await?;
     if holder.is_none() && sign.is_none() {
         return Err(nobody(format!("no daemon has run on the store {} yet", path.display())));
     }
-    let report = Report::of(holder, sign, clock().now())?;
+    let now = clock().now();
+    let mut report = Report::of(holder, sign, now)?;
+    let bots: Vec<_> = loaded.config.bots.iter().map(|bot| bot.name.clone()).collect();
+    let running = report.is_running();
+    let aside = |bot: &str| running && report.seen.set_aside.contains_key(bot);
+    report.add(Work::read(&store, &bots, aside, now, running).await?)?;
     command.output.data(&report.value(), || tell::report(&report));
     Ok(if report.is_healthy() { Exit::Ok } else { Exit::Unavailable })
 }
@@ -65,17 +71,19 @@ struct Report {
     written: Value,
 }
 
+fn unreadable(error: &serde_json::Error) -> Failure {
+    let message = format!("the status in the store cannot be read: {error}");
+    Failure::new(Exit::Store, "IMB-S-UNDECODABLE", message)
+}
+
 impl Report {
     fn of(holder: Option<Holder>, sign: Option<SignOfLife>, now: Timestamp) -> Result<Self> {
-        let unreadable = |error: serde_json::Error| {
-            let message = format!("the status in the store cannot be read: {error}");
-            Failure::new(Exit::Store, "IMB-S-UNDECODABLE", message)
-        };
         let written: Value = match &sign {
-            Some(sign) => serde_json::from_str(&sign.status).map_err(unreadable)?,
+            Some(sign) => serde_json::from_str(&sign.status).map_err(|error| unreadable(&error))?,
             None => json!({}),
         };
-        let seen: Seen = serde_json::from_value(written.clone()).map_err(unreadable)?;
+        let seen: Seen =
+            serde_json::from_value(written.clone()).map_err(|error| unreadable(&error))?;
         let life = match (holder, &sign) {
             (Some(holder), Some(sign)) if is_of(sign, &seen, holder) => {
                 if now.since(sign.at) > SILENT {
@@ -89,6 +97,20 @@ impl Report {
             (None, _) => Life::Gone,
         };
         Ok(Self { life, now, seen_at: sign.map(|sign| sign.at), seen, written })
+    }
+
+    /// How the work stands now, by the store.
+    fn add(&mut self, work: Work) -> Result<()> {
+        let value = serde_json::to_value(&work).map_err(|error| unreadable(&error))?;
+        if let (Value::Object(written), Value::Object(more)) = (&mut self.written, value) {
+            written.extend(more);
+        }
+        self.seen.work = work;
+        Ok(())
+    }
+
+    fn is_running(&self) -> bool {
+        !matches!(self.life, Life::Stopped | Life::Gone)
     }
 
     fn is_healthy(&self) -> bool {

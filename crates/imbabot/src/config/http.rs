@@ -58,17 +58,21 @@ pub(crate) fn read(walk: &mut Walk<'_>, root: &Table) -> Http {
         let called = part.called("token_file", place);
         secrets::token(walk, &called, path, place, lenient)
     });
+    let beyond_this_machine =
+        listen.as_ref().is_some_and(|(address, _)| !address.ip().to_canonical().is_loopback());
     if let (Some((_, length)), Some((path, place))) = (&token, &file) {
         walk.secrets.insert("http.token".into(), path.display().to_string());
         if *length < STRONG {
             let message = format!("the token in {} has only {length} characters", path.display());
             let hint = "make one with `openssl rand -hex 32`";
-            walk.warn(Fault::new(Code::WeakToken, place, message).hint(hint));
+            // There it is all that keeps others out.
+            match beyond_this_machine {
+                true => walk.error(Fault::new(Code::SecretRefused, place, message).hint(hint)),
+                false => walk.warn(Fault::new(Code::WeakToken, place, message).hint(hint)),
+            }
         }
     }
-    if let Some((address, place)) = &listen
-        && !address.ip().to_canonical().is_loopback()
-    {
+    if let (true, Some((address, place))) = (beyond_this_machine, &listen) {
         beyond(walk, &part, *address, place, file.is_some());
     }
     Http {

@@ -39,6 +39,24 @@ pub(crate) fn delivery(story: &DeliveryStory, now: Timestamp, running: bool) -> 
     chain.found
 }
 
+/// What a delivery waits for now, if it waits: what stops it, or else the end of the chain.
+pub(crate) fn present(story: &DeliveryStory, now: Timestamp, running: bool) -> Option<Decision> {
+    let record = &story.record;
+    if matches!(record.state, DeliveryState::Delivered | DeliveryState::Dead) {
+        return None;
+    }
+    let lasting = story.stoppages.iter().find(|stoppage| stoppage.until.is_none());
+    match lasting.filter(|_| running && record.state == DeliveryState::Queued) {
+        Some(stoppage) => {
+            let (what, until) = (stop(stoppage.reason), second(record.expires_at));
+            let since = second(stoppage.since);
+            let text = format!("held since {since}: {what}; worth nothing after {until}");
+            Some(Decision::new(stoppage.since, stoppage.reason, text))
+        }
+        None => delivery(story, now, running).pop(),
+    }
+}
+
 struct Chain<'a> {
     story: &'a DeliveryStory,
     found: Vec<Decision>,
@@ -234,11 +252,11 @@ impl Chain<'_> {
                 let text = match (story.behind, story.due_at) {
                     (Some(first), _) => format!("waits for {first}, which comes first in its room"),
                     (None, Some(due)) if due > now => {
-                        format!("may be sent from {} on", due.compact())
+                        format!("may be sent from {} on", second(due))
                     }
                     _ => "may be sent as soon as nothing holds it".into(),
                 };
-                let until = story.record.expires_at.compact();
+                let until = second(story.record.expires_at);
                 let reason =
                     if story.behind.is_some() { Reason::HELD_LANE } else { Reason::WAITING };
                 let text = format!("{text}; worth nothing after {until}");
@@ -255,7 +273,7 @@ impl Chain<'_> {
             }
             DeliveryState::Unknown => {
                 let text = match story.resend_at {
-                    Some(at) => format!("will be sent again at {}", at.compact()),
+                    Some(at) => format!("will be sent again at {}", second(at)),
                     None => {
                         "waits for a person: look into the room, then `imbabot deliveries resolve`; \
                          after `unresolved_after` it is given up as unresolved"
@@ -267,6 +285,11 @@ impl Chain<'_> {
             DeliveryState::Delivered | DeliveryState::Dead => {}
         }
     }
+}
+
+/// To the second: what is still to come is not known better.
+fn second(at: Timestamp) -> String {
+    Timestamp::from_seconds(at.as_seconds()).compact()
 }
 
 fn recorded(record: &DeliveryRecord) -> String {

@@ -10,6 +10,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The Rust files under a folder.
+#[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) fn sources(folder: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

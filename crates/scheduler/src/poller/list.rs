@@ -208,6 +208,7 @@ pub(super) async fn poll_list<T: Polled>(
             if said == 1 {
                 tracing::warn!(
                     widget = %widget.name, list = kind.as_str(), appeared, missing,
+                    code = "IMB-P-HELD",
                     "more than half of the list changed at once: held until ten polls agree"
                 );
             }
@@ -303,13 +304,13 @@ fn note_oddities<T>(
 ) {
     if let Some(first) = &observed.first_quarantined {
         tracing::warn!(
-            widget = %widget.name, list = kind.as_str(), rows = observed.quarantined,
+            widget = %widget.name, list = kind.as_str(), rows = observed.quarantined, code = "IMB-P-ROWS",
             "rows that cannot be read were set aside; the first: {}", escape_foreign(first, 200)
         );
     }
     if observed.duplicates > 0 {
         tracing::warn!(
-            widget = %widget.name, list = kind.as_str(), rows = observed.duplicates,
+            widget = %widget.name, list = kind.as_str(), rows = observed.duplicates, code = "IMB-P-DUPLICATES",
             "ids that are listed more than once; the last row counts"
         );
     }

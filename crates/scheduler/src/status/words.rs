@@ -21,6 +21,19 @@ impl NotReady {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 
+    /// The reason in words, where it is about this subject.
+    #[must_use]
+    pub fn words_about(self, subject: &str) -> Words {
+        if self == Self::TaskStalled && subject.starts_with("task/") {
+            return Words {
+                what: "a task of the daemon has made no progress for minutes",
+                daemon: "waits for it; under systemd it is ended and started again",
+                you: "look at the disk of the store and at the log; a restart loses nothing",
+            };
+        }
+        self.words()
+    }
+
     /// The reason in words.
     #[must_use]
     pub fn words(self) -> Words {

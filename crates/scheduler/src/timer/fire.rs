@@ -167,6 +167,7 @@ fn tell(shared: &Shared, entry: &Entry, step: &OccurrenceCommit) {
                 );
             }
             _ => tracing::warn!(
+                code = "IMB-T-NOT-FIRED",
                 occurrence = occurrence.id,
                 reason = occurrence.reason,
                 "{}",
@@ -179,6 +180,7 @@ fn tell(shared: &Shared, entry: &Entry, step: &OccurrenceCommit) {
         let count = range.count as f64;
         *outcomes.entry(range.outcome.as_str()).or_default() += count;
         tracing::warn!(
+            code = "IMB-T-NOT-FIRED",
             schedule = entry.key(),
             reason = range.reason,
             count = range.count,

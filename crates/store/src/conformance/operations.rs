@@ -9,9 +9,9 @@ use imbabot_core::RoomId;
 use super::Backend;
 use super::support::*;
 use crate::{
-    AdoptSchedule, CancelFilter, Class, DeliveryFilter, DeliveryState, Line, NewDelivery,
-    NewOccurrence, OccurrenceCommit, OccurrenceOutcome, PauseScope, RangeRecord, Resolution,
-    RetryVerdict, SignOfLife,
+    AdoptSchedule, CancelFilter, Class, DeliveryFilter, DeliveryRecord, DeliveryState, Line,
+    NewDelivery, NewOccurrence, OccurrenceCommit, OccurrenceOutcome, PauseScope, RangeRecord,
+    Resolution, RetryVerdict, SignOfLife,
 };
 
 fn acts(bench: &Bench) -> Vec<String> {
@@ -88,6 +88,33 @@ pub fn a_paused_bot_holds_its_lane_and_no_other(backend: &dyn Backend) {
     bench.sweep(at(50));
     assert_eq!(bench.state("of bot"), "dead(expired)", "a pause keeps nothing fresh");
     assert_eq!(bench.claim_one(at(51)).id, id("behind"));
+}
+
+pub fn what_is_not_done_is_listed_by_what_presses_most(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    bench.adopt(at(0), &["b", "c"]);
+    bench.tell(at(0), (1..=3).map(|room| opened(room, &["b", "c"])).collect());
+    let (entries, _) = bench.entries(at(1), &[("b", 1)]);
+    bench.handle(&entries[0], at(2));
+    for (n, expires) in [(1, 900), (2, 900), (3, 800), (4, 700), (5, 600)] {
+        let key = format!("k{n}");
+        let room = RoomId(n);
+        let new = NewDelivery { room, expires_at: at(expires), ..message(&key) };
+        bench.enqueue(at(0), vec![new]);
+        // The first two are in doubt, one after the other.
+        if n <= 2 {
+            let claimed = bench.claim_one(at(10 * n.cast_signed()));
+            bench.settle(at(10 * n.cast_signed()), &claimed, unknown());
+        }
+    }
+    let keys = |records: &[DeliveryRecord]| -> String {
+        records.iter().map(|record| record.key.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let backlog = run(bench.store.backlog(2));
+    assert_eq!(keys(&backlog.unknown), "k1 k2");
+    assert_eq!(keys(&backlog.queued), "k5 k4");
+    assert_eq!(backlog.events, [(bot("b"), 2), (bot("c"), 3)]);
+    assert_eq!(keys(&run(bench.store.backlog(9)).queued), "k5 k4 k3");
 }
 
 pub fn deliveries_are_listed_newest_first(backend: &dyn Backend) {

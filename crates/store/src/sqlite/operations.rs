@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::explanations::Stop;
 use crate::inbox::EventRecord;
 use crate::operations::{
-    CancelFilter, Care, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution,
-    RetryVerdict, SignOfLife, StateCount, Tally,
+    Backlog, CancelFilter, Care, DeliveryFilter, Operations, OperatorRecord, PauseScope,
+    Resolution, RetryVerdict, SignOfLife, StateCount, Tally,
 };
 use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
 
@@ -217,6 +217,11 @@ impl Operations for SqliteStore {
         self.link.read(tally).await
     }
 
+    async fn backlog(&self, limit: usize) -> Result<Backlog> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.link.read(move |tx| backlog(tx, limit)).await
+    }
+
     async fn prune(&self, now: Timestamp, before: Timestamp, limit: usize) -> Result<u64> {
         self.link.write(move |tx| retention::prune(tx, now, before, limit)).await
     }
@@ -339,6 +344,29 @@ fn release_lanes(tx: &Connection, now: Timestamp) -> Result<()> {
         })?
         .collect::<rusqlite::Result<_>>()?;
     held.iter().try_for_each(|lane| lane.refresh(tx, now))
+}
+
+/// Each list goes by an index that holds it in this order.
+fn backlog(tx: &Connection, limit: i64) -> Result<Backlog> {
+    let list = |rest: &str| -> Result<Vec<DeliveryRecord>> {
+        tx.prepare_cached(&format!("SELECT {DELIVERY_COLUMNS} FROM delivery {rest} LIMIT ?1"))?
+            .query_map([limit], |row| Ok(journal::read_delivery(row)))?
+            .map(|record| record?)
+            .collect()
+    };
+    let mut statement = tx.prepare_cached(
+        "SELECT bot, count(*) FROM inbox WHERE state IN ('waiting', 'running') GROUP BY bot",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push((parsed(row, 0)?, journal::number(row, 1)?));
+    }
+    Ok(Backlog {
+        unknown: list("WHERE state = 'unknown' ORDER BY unknown_since")?,
+        queued: list("WHERE state = 'queued' ORDER BY expires_at")?,
+        events,
+    })
 }
 
 fn tally(tx: &Connection) -> Result<Tally> {

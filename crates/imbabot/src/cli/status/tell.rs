@@ -1,17 +1,17 @@
 //! A status in words for a person: first what is wrong, since when and what to do, then the parts. All
 //! that comes out of the store is escaped.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use imbabot_bot::units::format_duration;
 use imbabot_core::{Timestamp, escape_foreign};
-use imbabot_scheduler::NotReady;
-use serde_json::Value;
+use imbabot_store::DeliveryState;
 
-use super::seen::{Job, Obstacle, Seen};
 use super::{Life, Report};
 use crate::output::{foreign, table, wrapped};
+use crate::status::phrases::{ago, capital, short, since, when};
+use crate::status::seen::{Job, Obstacle, Seen};
+use crate::status::server;
+use crate::status::work::{Bot, Waiting};
 
 /// So many of the next occurrences are shown; `plan` has all.
 const NEXT: usize = 5;
@@ -26,6 +26,9 @@ pub(super) fn report(report: &Report) -> String {
     if !matches!(report.life, Life::Starting(..)) {
         parts.extend(obstacles(report));
         parts.extend(widgets(seen));
+        parts.extend(deliveries(seen));
+        parts.extend(waiting(seen));
+        parts.extend(bots(seen));
         parts.extend(tasks(seen));
         parts.extend(next(seen));
         parts.extend(stopped(seen));
@@ -102,14 +105,12 @@ fn obstacles(report: &Report) -> Option<String> {
 
 fn explained(obstacle: &Obstacle, now: Timestamp) -> String {
     let Obstacle { reason, subject, since: begun } = obstacle;
-    let known = NotReady::of(reason);
-    // There is only one clock, and one daemon that stops.
-    let subject = match known {
-        Some(NotReady::Draining | NotReady::ClockSuspect) => String::new(),
-        _ => format!(" ({})", foreign(subject)),
+    let subject = match obstacle.is_about_all() {
+        true => String::new(),
+        false => format!(" ({})", foreign(subject)),
     };
     let line = format!("{}{subject} {}", foreign(reason), since(now, *begun));
-    let Some(words) = known.map(NotReady::words) else { return line };
+    let Some(words) = obstacle.words() else { return line };
     let rows = [
         capital(words.what),
         format!("The daemon {}", words.daemon),
@@ -134,48 +135,45 @@ fn widgets(seen: &Seen) -> Option<String> {
     let header = ["WIDGET", "ROOMS", "LAST GOOD LIST", "LAST POLL", "NOTHING IS SENT"];
     let beneath = seen.widgets.values().map(|widget| {
         let problem = widget.problem.as_ref().map(|text| escape_foreign(text, PROBLEM));
-        problem.into_iter().chain(server(&widget.capabilities)).collect()
+        problem.into_iter().chain(server::words(&widget.capabilities)).collect()
     });
     annotated(&header, rows.collect(), beneath.collect())
 }
 
-/// What is known of a widget's server, by the daemon's polls and by `doctor`.
-fn server(known: &BTreeMap<String, Value>) -> Option<String> {
-    let (polls, doctor) = (known.get("polls"), known.get("doctor"));
-    let either = |name: &str| {
-        let of = |known: Option<&Value>| known?.get(name).filter(|value| !value.is_null()).cloned();
-        of(polls).or_else(|| of(doctor))
+/// How many there are in each state.
+fn deliveries(seen: &Seen) -> Option<String> {
+    let counts = &seen.work.deliveries;
+    let states = DeliveryState::ALL.iter().map(|state| state.as_str());
+    let header: Vec<String> = states.clone().map(str::to_uppercase).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let row = states.map(|state| counts.get(state).copied().unwrap_or_default().to_string());
+    (!counts.is_empty()).then(|| table(&header, [row.collect()]))
+}
+
+/// What is not done yet, and why.
+fn waiting(seen: &Seen) -> Option<String> {
+    let row = |waiting: &Waiting| {
+        let name = waiting.name.as_deref().map(foreign).unwrap_or_default();
+        let room = format!("{} {name}", waiting.room);
+        let id = waiting.delivery.to_string();
+        vec![id, foreign(&waiting.state), room.trim().into(), when(waiting.since)]
     };
-    let mut said = Vec::new();
-    for name in ["rooms", "users"] {
-        let Some(list) = either(name) else { continue };
-        let number = |field: &str| list.get(field).and_then(Value::as_u64).unwrap_or_default();
-        let (rows, bytes, took) = (number("rows"), number("bytes"), number("milliseconds"));
-        let mut text = format!("{rows} {name} in {bytes} bytes and {took} ms");
-        let quirks = list.get("quirks").and_then(Value::as_array).into_iter().flatten();
-        let quirks: Vec<String> = quirks.filter_map(Value::as_str).map(foreign).collect();
-        if !quirks.is_empty() {
-            text.push_str(&format!(" ({})", quirks.join(", ")));
-        }
-        said.push(text);
-    }
-    if let Some(ahead) = either("server_ahead_seconds").and_then(|ahead| ahead.as_i64()) {
-        said.push(match ahead {
-            0 => "its clock and ours agree".to_owned(),
-            1.. => format!("its clock is {ahead} s ahead of ours"),
-            _ => format!("its clock is {} s behind ours", ahead.unsigned_abs()),
-        });
-    }
-    let activity = either("activity").and_then(|word| Some(word.as_str()?.to_owned()));
-    match activity.as_deref() {
-        Some("seen") => said.push("its rooms are touched by messages".to_owned()),
-        Some("no_activity_signal") => said.push(
-            "no_activity_signal: `updated_at` does not move with messages, so bots are not told of them"
-                .to_owned(),
-        ),
-        _ => {}
-    }
-    (!said.is_empty()).then(|| format!("Its server: {}.", said.join("; ")))
+    let all = &seen.work.waiting;
+    let why = all.iter().map(|waiting| vec![foreign_long(&waiting.text)]).collect();
+    annotated(&["WAITS", "STATE", "ROOM", "SINCE"], all.iter().map(row).collect(), why)
+}
+
+fn bots(seen: &Seen) -> Option<String> {
+    let row = |(name, bot): (&String, &Bot)| {
+        let (waiting, poisoned) = (bot.events_waiting, bot.events_poisoned);
+        vec![foreign(name), foreign(&bot.health), waiting.to_string(), poisoned.to_string()]
+    };
+    let rows = seen.work.bots.iter().map(row).collect();
+    annotated(&["BOT", "HEALTH", "EVENTS WAITING", "EVENTS POISONED"], rows, Vec::new())
+}
+
+fn foreign_long(text: &str) -> String {
+    escape_foreign(text, PROBLEM)
 }
 
 fn tasks(seen: &Seen) -> Option<String> {
@@ -241,37 +239,4 @@ fn annotated(header: &[&str], rows: Vec<Vec<String>>, beneath: Vec<Vec<String>>)
         }
     }
     Some(all.join("\n"))
-}
-
-/// An instant to the second.
-fn when(at: Timestamp) -> String {
-    Timestamp::from_seconds(at.as_seconds()).compact()
-}
-
-fn since(now: Timestamp, at: Timestamp) -> String {
-    format!("since {} ({})", when(at), short(now.since(at)))
-}
-
-fn ago(now: Timestamp, at: Timestamp) -> String {
-    format!("{} ago, at {}", short(now.since(at)), when(at))
-}
-
-/// A length of time as exactly as anybody wants to know it.
-fn short(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let unit = match seconds {
-        0 if !length.is_zero() => return "less than 1s".into(),
-        0..3_600 => 1,
-        3_600..172_800 => 60,
-        _ => 3_600,
-    };
-    format_duration(Duration::from_secs(seconds / unit * unit))
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_uppercase().chain(letters).collect(),
-        None => String::new(),
-    }
 }

@@ -164,7 +164,7 @@ fn lane_of_id(tx: &Connection, id: DeliveryId, widget: &str) -> Result<Option<(L
 fn read_head(tx: &Connection, seq: i64) -> Result<ClaimedDelivery> {
     tx.prepare_cached(
         "SELECT id, attempts, widget, room, sender, bot, policy, text, created_at, not_before,
-                expires_at, misses, ambiguous
+                expires_at, misses, ambiguous, occurrence
          FROM delivery WHERE seq = ?1",
     )?
     .query_row([seq], |row| {
@@ -176,6 +176,7 @@ fn read_head(tx: &Connection, seq: i64) -> Result<ClaimedDelivery> {
                 room: journal::number(row, 3)?.into(),
                 sender: parsed(row, 4)?,
                 bot: parsed_or_none(row, 5)?,
+                occurrence: row.get(13)?,
                 policy: parsed(row, 6)?,
                 text: row.get(7)?,
                 created_at: instant(row, 8)?,
