@@ -15,6 +15,10 @@ test *args:
 kill-test:
     cargo test --release -p imbabot-bots --test kill -- --ignored --nocapture
 
+# A day of the daemon at a hundred times its pace, with reloads, outages and kills: a quarter of an hour.
+soak:
+    cargo test --release -p imbabot-bots --test soak -- --ignored --nocapture
+
 # The lints, as strict as the check has them.
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
