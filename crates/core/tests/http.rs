@@ -274,11 +274,14 @@ async fn h16_compression_that_was_not_asked_for_or_is_broken_is_no_list() {
 
 #[tokio::test]
 async fn h16_a_gzip_bomb_is_put_down_early() {
-    // 16 MiB of one string, of blanks, and of rows, each from 16 kB on the wire.
+    // 16 MiB of one string, of blanks, and of rows, each from little on the wire.
     let list = b"{\"success\":true,\"data\":[";
     let string = [&list[..], b"\"", &vec![b'x'; 16 << 20]].concat();
     let blanks = [&list[..], &vec![b' '; 16 << 20]].concat();
-    let rows = [&list[..], &b"{\"id\":1},".repeat(3 << 19)].concat();
+    let name = "x".repeat(1_000);
+    let row = |id: u32| format!("{{\"id\":{id},\"name\":\"{name}\"}},");
+    let rows: String = (0..16_000).map(row).collect();
+    let rows = [&list[..], rows.as_bytes()].concat();
     let bombs = [&string, &blanks, &rows].map(|bomb| encoded("gzip", &gzip(bomb)));
     let server = server(bombs.to_vec()).await;
     let mut settings = settings(server.address);
