@@ -7,6 +7,7 @@ mod contender;
 mod naive;
 mod process;
 mod server;
+mod start;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,8 +19,11 @@ use contender::Contender;
 use server::Server;
 
 pub(crate) use naive::{NAIVE, run as naive};
+pub(crate) use start::run as start;
 
 const ROUNDS: usize = 5;
+/// Between two polls of the daemon.
+const PAUSE: &str = "300ms";
 /// A first list of a million rooms takes its time.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -47,7 +51,7 @@ fn binary() -> anyhow::Result<PathBuf> {
 /// 100,000 rooms, three ways.
 fn small(lines: &mut Vec<Line>) -> anyhow::Result<()> {
     let server = Server::start(100_000)?;
-    let mut all = vec![Contender::imbabot(&binary()?, &server)?, Contender::naive(&server)?];
+    let mut all = vec![Contender::imbabot(&binary()?, &server, PAUSE)?, Contender::naive(&server)?];
     match Contender::aiohttp(&server)? {
         Some(python) => all.push(python),
         None => say("aiohttp is left out: no Python with it (PYTHON=… names one)"),
@@ -111,7 +115,7 @@ fn small(lines: &mut Vec<Line>) -> anyhow::Result<()> {
 /// A million rooms: the first list, then nothing new, then one in a hundred.
 fn large(lines: &mut Vec<Line>) -> anyhow::Result<()> {
     let server = Server::start(1_000_000)?;
-    let mut daemon = Contender::imbabot(&binary()?, &server)?;
+    let mut daemon = Contender::imbabot(&binary()?, &server, PAUSE)?;
     let (seconds, cpu) = daemon.first(&server, PATIENCE).context("the first list")?;
     let (peak, after) = (daemon.peak()?, daemon.resident()?);
     say(&format!(

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 const TABLES: &str = "\
 lists      P1 to P5: a list in memory, compared with the last one
 daemon     P6: the whole daemon over HTTP, with 100,000 rooms and with a million
+start      P14 to P16: how soon it starts, what memory it takes, how large it is
 schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler
 rehearse   P17: a year of the sample configuration over 1,000 rooms";
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let done = match given[..] {
         ["lists"] => lists::run(),
         ["daemon"] => daemon::run(),
+        ["start"] => daemon::start(),
         [daemon::NAIVE, _] => daemon::naive(),
         ["rehearse"] => rehearse::run(),
         ["schedules"] => schedules::run(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::naive::{NAIVE, PAUSE, PYTHON};
+use super::naive::{NAIVE, NODE, PAUSE, PYTHON, TELEGRAM};
 use super::process;
 use super::server::Server;
 
@@ -29,8 +29,8 @@ impl Drop for Contender {
 }
 
 impl Contender {
-    /// The daemon, without bots, polling as often as it may.
-    pub(super) fn imbabot(binary: &Path, server: &Server) -> anyhow::Result<Self> {
+    /// The daemon, without bots, with this pause between two polls.
+    pub(super) fn imbabot(binary: &Path, server: &Server, pause: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("imbabot-bench").tempdir_in(".")?;
         let secret = folder.path().join("secret_key");
         fs::write(&secret, "bench")?;
@@ -38,7 +38,7 @@ impl Contender {
         let config = folder.path().join("imbabot.toml");
         let text = format!(
             "[[widget]]\nid = 627\nsender = 1\nbase_url = \"{}\"\nsecret_key_file = \"secret_key\"\n\
-             [poll]\nrooms = \"300ms\"\n[http]\nlisten = \"off\"\n[log]\nlevel = \"warn\"\n",
+             [poll]\nrooms = \"{pause}\"\n[http]\nlisten = \"off\"\n[log]\nlevel = \"warn\"\n",
             server.url("imbabot"),
         );
         fs::write(&config, text)?;
@@ -55,16 +55,43 @@ impl Contender {
 
     /// `None` if there is no Python with aiohttp.
     pub(super) fn aiohttp(server: &Server) -> anyhow::Result<Option<Self>> {
+        Self::python("aiohttp", "aiohttp", PYTHON, PAUSE, server)
+    }
+
+    /// `None` if there is no Python with python-telegram-bot.
+    pub(super) fn telegram(server: &Server) -> anyhow::Result<Option<Self>> {
+        Self::python("telegram", "telegram.ext", TELEGRAM, Duration::from_secs(1), server)
+    }
+
+    /// A process that runs this, with the address and the seconds between two polls.
+    fn python(
+        name: &'static str,
+        library: &str,
+        code: &str,
+        pause: Duration,
+        server: &Server,
+    ) -> anyhow::Result<Option<Self>> {
         let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-        let has =
-            Command::new(&python).args(["-c", "import aiohttp"]).stderr(Stdio::null()).status();
+        let imports = format!("import {library}");
+        let has = Command::new(&python).args(["-c", &imports]).stderr(Stdio::null()).status();
         if !has.is_ok_and(|status| status.success()) {
             return Ok(None);
         }
         let mut command = Command::new(python);
-        let pause = PAUSE.as_secs_f64().to_string();
-        command.args(["-c", PYTHON]).arg(server.url("aiohttp") + "/get_rooms").arg(pause);
-        Self::start("aiohttp", command, None).map(Some)
+        let pause = pause.as_secs_f64().to_string();
+        command.args(["-c", code]).arg(server.url(name) + "/get_rooms").arg(pause);
+        Self::start(name, command, None).map(Some)
+    }
+
+    /// `None` if there is no Node.js.
+    pub(super) fn node(server: &Server) -> anyhow::Result<Option<Self>> {
+        let has = Command::new("node").arg("--version").stdout(Stdio::null()).status();
+        if !has.is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        let mut command = Command::new("node");
+        command.args(["-e", NODE]).arg(server.url("node") + "/get_rooms");
+        Self::start("node", command, None).map(Some)
     }
 
     fn start(
@@ -136,6 +163,11 @@ impl Contender {
         server.wait_for(self.name, before + 1 + polls, patience)?;
         let ended = process::cpu(self.pid())?;
         Ok((ended - begun) / f64::from(u32::try_from(polls)?))
+    }
+
+    /// How long it was on a processor so far, in seconds.
+    pub(super) fn cpu(&self) -> anyhow::Result<f64> {
+        process::cpu(self.pid())
     }
 
     /// Its largest memory so far, in MiB.

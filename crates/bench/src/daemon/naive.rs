@@ -29,6 +29,37 @@ async def main():
 asyncio.run(main())
 "#;
 
+/// With python-telegram-bot and its own way to ask; address and pause are its arguments.
+pub(super) const TELEGRAM: &str = r#"
+import asyncio, json, sys
+from telegram.ext import ApplicationBuilder
+
+async def main():
+    last = {}
+    async with ApplicationBuilder().token("1:a").build().bot.request as request:
+        while True:
+            body = json.loads(await request.retrieve(sys.argv[1]))
+            rooms = {room["id"]: room for room in body["data"]}
+            news = sum(1 for id, room in rooms.items() if last.get(id) != room)
+            last = rooms
+            await asyncio.sleep(float(sys.argv[2]))
+
+asyncio.run(main())
+"#;
+
+/// For Node.js; the address is its argument.
+pub(super) const NODE: &str = r#"
+(async () => {
+  let last = new Map();
+  for (;;) {
+    const answer = await fetch(process.argv[1], { method: "POST" });
+    const rooms = new Map((await answer.json()).data.map((room) => [room.id, room]));
+    last = rooms;
+    await new Promise((done) => setTimeout(done, 300));
+  }
+})();
+"#;
+
 /// In Rust: reqwest, serde_json, a `HashMap`.
 pub(crate) fn run() -> anyhow::Result<()> {
     let url = std::env::args().nth(2).unwrap_or_default();
