@@ -47,6 +47,19 @@ impl Contender {
         Self::start("imbabot", command, Some((folder, config)))
     }
 
+    /// The daemon killed and started again, on the store that it has.
+    pub(super) fn again(mut self, binary: &Path) -> anyhow::Result<Self> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let mut command = Command::new(binary);
+        command.arg("run");
+        if let Some(config) = self.config() {
+            command.arg("--config").arg(config);
+        }
+        let folder = self.folder.take();
+        Self::start(self.name, command, folder)
+    }
+
     pub(super) fn naive(server: &Server) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(NAIVE).arg(server.url("naive") + "/get_rooms");

@@ -163,7 +163,9 @@ pub(super) fn publish(draft: &Path, path: &Path) -> Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    std::fs::rename(draft, path)
+    File::open(draft)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(draft, path))
         .and_then(|()| File::open(folder)?.sync_all())
         .map_err(|e| unusable(path, "the store cannot be made", &e))
 }
