@@ -173,6 +173,18 @@ fn rooms_come_from_a_reply_to_get_rooms() {
     home.imbabot(&words("rehearse", &["--rooms", "nowhere.json"])).expect(65);
 }
 
+#[test]
+fn a_store_that_cannot_be_looked_for_is_no_store_without_rooms() {
+    // As in a folder that may not be read, which no test can make that runs as root.
+    let more = format!("{MORE}\n[store]\npath = \"imbabot.toml/imbabot.db\"\n");
+    let home = Home::new("https://chat.example.com", &more);
+    for verb in [&words("rehearse", &[])[..], &words("plan", &[]), &["schedules"]] {
+        let failed = home.imbabot(verb).expect(74);
+        assert!(failed.stderr.contains("IMB-S-"), "{}", failed.stderr);
+        assert!(!failed.stdout.contains("made up"), "{}", failed.stdout);
+    }
+}
+
 fn has_in_order(text: &str, expected: &[&str]) {
     let mut rest = text;
     for line in expected {

@@ -14,7 +14,7 @@ use imbabot_core::{
 use imbabot_store::{ListKind, Snapshots};
 use imbabot_testing::Rooms;
 
-use super::super::{Result, visit};
+use super::super::{Result, visit_if_there};
 use crate::config::{Config, Widget};
 use crate::exit::Failure;
 
@@ -58,7 +58,7 @@ pub(super) async fn of(config: &Config, file: Option<&Path>) -> Result<Sites> {
         from_file(config, file, &mut sites).await?;
         return Ok(sites);
     }
-    let store = if config.store.path.exists() { Some(visit(config)?) } else { None };
+    let store = visit_if_there(config)?;
     for widget in &config.widgets {
         let mut known = None;
         if let Some(store) = &store
