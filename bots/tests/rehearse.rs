@@ -165,6 +165,14 @@ fn rooms_come_from_a_reply_to_get_rooms() {
     home.write("rooms.json", reply(&[row(1536, "Team", 1)]), 0o644);
     let told = home.imbabot(&words("rehearse", &["--rooms", &file])).expect(0).stdout;
     assert!(told.contains("1 rooms of") && told.contains("of another widget"), "{told}");
+    let far = u64::MAX;
+    home.write("rooms.json", reply(&[row(far, "Team", 627), row(far - 1, "Team", 627)]), 0o644);
+    let told = home.imbabot(&words("rehearse", &["--rooms", &file])).expect(0).stdout;
+    has_in_order(&told, &["main: 0 rooms", "note: 2 rooms are left out: their numbers are above"]);
+    let hostile = home.write("r\u{1b}[31m.json", reply(&[row(1, "Team", 1)]), 0o644);
+    let hostile = hostile.display().to_string();
+    let told = home.imbabot(&words("rehearse", &["--rooms", &hostile])).expect(0).stdout;
+    assert!(!told.contains('\u{1b}'), "{told}");
     for broken in ["", "<html>", "{\"success\":false,\"code\":401}", "{\"data\":[{\"id\":1}"] {
         home.write("rooms.json", broken, 0o644);
         let failed = home.imbabot(&words("rehearse", &["--rooms", &file])).expect(65);
