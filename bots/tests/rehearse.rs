@@ -165,12 +165,32 @@ fn rooms_come_from_a_reply_to_get_rooms() {
     home.write("rooms.json", reply(&[row(1536, "Team", 1)]), 0o644);
     let told = home.imbabot(&words("rehearse", &["--rooms", &file])).expect(0).stdout;
     assert!(told.contains("1 rooms of") && told.contains("of another widget"), "{told}");
+    let far = u64::MAX;
+    home.write("rooms.json", reply(&[row(far, "Team", 627), row(far - 1, "Team", 627)]), 0o644);
+    let told = home.imbabot(&words("rehearse", &["--rooms", &file])).expect(0).stdout;
+    has_in_order(&told, &["main: 0 rooms", "note: 2 rooms are left out: their numbers are above"]);
+    let hostile = home.write("r\u{1b}[31m.json", reply(&[row(1, "Team", 1)]), 0o644);
+    let hostile = hostile.display().to_string();
+    let told = home.imbabot(&words("rehearse", &["--rooms", &hostile])).expect(0).stdout;
+    assert!(!told.contains('\u{1b}'), "{told}");
     for broken in ["", "<html>", "{\"success\":false,\"code\":401}", "{\"data\":[{\"id\":1}"] {
         home.write("rooms.json", broken, 0o644);
         let failed = home.imbabot(&words("rehearse", &["--rooms", &file])).expect(65);
         assert!(failed.stderr.contains("is no reply to get_rooms"), "{}", failed.stderr);
     }
     home.imbabot(&words("rehearse", &["--rooms", "nowhere.json"])).expect(65);
+}
+
+#[test]
+fn a_store_that_cannot_be_looked_for_is_no_store_without_rooms() {
+    // As in a folder that may not be read, which no test can make that runs as root.
+    let more = format!("{MORE}\n[store]\npath = \"imbabot.toml/imbabot.db\"\n");
+    let home = Home::new("https://chat.example.com", &more);
+    for verb in [&words("rehearse", &[])[..], &words("plan", &[]), &["schedules"]] {
+        let failed = home.imbabot(verb).expect(74);
+        assert!(failed.stderr.contains("IMB-S-"), "{}", failed.stderr);
+        assert!(!failed.stdout.contains("made up"), "{}", failed.stdout);
+    }
 }
 
 fn has_in_order(text: &str, expected: &[&str]) {

@@ -191,6 +191,15 @@ pub(crate) fn visit(config: &Config) -> Result<SqliteStore> {
     Ok(SqliteStore::open(&config.store.path, Role::Visitor, setup::bodies(config))?)
 }
 
+/// The same, or nothing where there is none yet. Where that cannot be known (a folder that may not be
+/// read) it is said, and not taken for an absence.
+pub(crate) fn visit_if_there(config: &Config) -> Result<Option<SqliteStore>> {
+    match config.store.path.try_exists() {
+        Ok(false) => Ok(None),
+        _ => visit(config).map(Some),
+    }
+}
+
 pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }

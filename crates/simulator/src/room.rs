@@ -236,9 +236,9 @@ impl Simulator {
 impl State {
     pub(crate) fn open_room(&mut self, seed: RoomSeed, now_micros: i64) -> i64 {
         let id = seed.id.unwrap_or_else(|| {
-            // Skips the ids that seeds took.
+            // Skips the ids that seeds took, and goes on with the first ones after the last.
             while self.rooms.contains_key(&self.next_room) {
-                self.next_room += 1;
+                self.next_room = self.next_room.checked_add(1).unwrap_or(1);
             }
             self.next_room
         });

@@ -80,7 +80,7 @@ impl Harness {
     /// Lets a bot in, under this name.
     ///
     /// # Panics
-    /// The name is not a name, or the chat has begun.
+    /// The name is not a name or that of another bot, or the chat has begun.
     #[must_use]
     #[track_caller]
     pub fn bot(mut self, name: &str, bot: impl Bot) -> Self {
@@ -88,13 +88,24 @@ impl Harness {
             fail("bots come in before the first room opens");
         }
         let settings = BotSettings::new(must(name.parse()), Arc::new(bot));
+        if self.world.settings().bots.iter().any(|other| other.name == settings.name) {
+            fail(&format!("there is a bot {name} already: a name is for one bot"));
+        }
         self.world.settings().bots.push(settings);
         self
     }
 
     /// Puts an announcement into force.
+    ///
+    /// # Panics
+    /// There is one with its id.
     #[must_use]
+    #[track_caller]
     pub fn announcement(mut self, announcement: Announcement) -> Self {
+        let id = announcement.schedule.id();
+        if self.world.settings().announcements.iter().any(|other| other.schedule.id() == id) {
+            fail(&format!("there is an announcement {id} already: its id names its occurrences"));
+        }
         self.world.settings().announcements.push(Arc::new(announcement));
         self
     }

@@ -6,6 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use imbabot_bot::prelude::*;
+use imbabot_bot::{RoomSelector, Schedule, Template};
+use imbabot_scheduler::Announcement;
 use imbabot_store::DeliveryState;
 use imbabot_testing::{Harness, RoomSeed};
 
@@ -128,6 +130,20 @@ fn a_handler_that_fails_fails_the_test_with_what_happened_before() {
         chat.poll();
     });
     insta::assert_snapshot!(told);
+}
+
+#[test]
+fn two_bots_or_announcements_of_one_name_are_refused_by_that_name() {
+    let announcement = || {
+        let daily = Schedule::cron("daily", "0 9 * * *").unwrap();
+        Announcement::new(daily, RoomSelector::all(), Template::announcement("Hi").unwrap())
+    };
+    let refused = told(|| {
+        drop(Harness::new().announcement(announcement()).announcement(announcement()));
+    });
+    assert!(refused.starts_with("there is an announcement daily already"), "{refused}");
+    let told = told(|| drop(Harness::new().bot("host", Host).bot("host", Host)));
+    assert_eq!(told, "there is a bot host already: a name is for one bot");
 }
 
 #[test]

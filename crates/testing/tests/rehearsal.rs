@@ -205,6 +205,31 @@ fn every_widget_has_a_site_of_its_own() {
 }
 
 #[test]
+fn what_two_sites_answer_in_rooms_of_one_number_is_never_mistaken_for_each_other() {
+    let mut settings = Settings::new();
+    let schedule = Schedule::cron("hourly", "0 * * * *").unwrap();
+    let text = Template::announcement("tick").unwrap();
+    settings.announcements.push(Arc::new(Announcement::new(schedule, RoomSelector::all(), text)));
+    let widgets = [
+        ("alpha", 1, Rooms::Listed(listed(&["Blue", "Red"]))),
+        ("beta", 2, Rooms::Listed(listed(&["Blue", "Red"]))),
+    ];
+    for seed in [None, Some(7)] {
+        let wanted = days_from("2026-03-02T00:30:00Z", 1, seed);
+        let rehearsed = rehearse(wanted, &widgets, settings.clone());
+        assert!(posted(&rehearsed).len() >= 96, "{}", rehearsed.transcript);
+    }
+}
+
+#[test]
+fn people_find_a_number_for_their_room_though_the_last_one_is_taken() {
+    let last = Listed::new((u64::MAX / 2).into(), "Last");
+    let wanted = days_from("2026-03-02T00:00:00Z", 2, Some(7));
+    let rehearsed = rehearse(wanted, &[("main", 627, Rooms::Listed(vec![last]))], host());
+    assert!(rehearsed.transcript.to_string().contains("(true)"), "{}", rehearsed.transcript);
+}
+
+#[test]
 fn what_the_rates_hold_back_at_the_end_is_waited_for_and_what_comes_later_is_not_in_it() {
     let mut settings = Settings::new();
     settings.delivery.rate = imbabot_scheduler::Rate::new(1, minutes(1));

@@ -6,7 +6,7 @@ use imbabot_store::SqliteStore;
 use serde_json::{Value, json};
 
 use super::args::Plan;
-use super::{Command, Result, clock, schedules, visit};
+use super::{Command, Result, clock, schedules, visit_if_there};
 use crate::exit::Exit;
 use crate::{output, setup};
 
@@ -20,10 +20,9 @@ pub(crate) async fn plan(command: &Command, options: Plan) -> Result {
         schedules::known(&settings, id)?;
     }
     // Before the first run there is no list of rooms, and the calendar is known all the same.
-    let store = if loaded.config.store.path.exists() {
-        visit(&loaded.config)?
-    } else {
-        SqliteStore::in_memory(setup::bodies(&loaded.config))?
+    let store = match visit_if_there(&loaded.config)? {
+        Some(store) => store,
+        None => SqliteStore::in_memory(setup::bodies(&loaded.config))?,
     };
     let usual = if options.until.is_some() { usize::MAX } else { COUNT };
     let now = clock().now();

@@ -9,7 +9,7 @@ use imbabot_store::{Cursor, ScheduleStory, Schedules, SqliteStore, Store};
 use serde_json::{Value, json};
 
 use super::args::SchedulesVerb;
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock, visit, visit_if_there};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::why::{self, Rooms, Standing};
@@ -23,7 +23,7 @@ pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) ->
             // Before the first run there is no store, and the calendar is known all the same.
             let path = &loaded.config.store.path;
             let running = SqliteStore::holder(path).is_some();
-            let store = path.exists().then(|| visit(&loaded.config)).transpose()?;
+            let store = visit_if_there(&loaded.config)?;
             let store = store.as_ref().map(|store| store as &dyn Store);
             let entries = entries(&settings, store, running, now).await?;
             let rows = entries.iter().map(|entry| entry.value.clone()).collect();

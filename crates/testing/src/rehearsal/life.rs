@@ -9,7 +9,7 @@ use imbabot_bot::WidgetName;
 use imbabot_core::Timestamp;
 use imbabot_simulator::{CONFERENCE, RoomSeed, SUPPORT, Simulator};
 
-use super::{DAY, Wanted};
+use super::{DAY, Wanted, salt};
 
 /// So many come on a day at most.
 const VISITORS: u64 = 5;
@@ -58,13 +58,9 @@ impl Life {
         sites
             .iter()
             .map(|(widget, site)| {
-                let name = widget.as_str().bytes();
-                let salt = name.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                });
                 let mut life = Self {
                     site: site.clone(),
-                    random: Random(seed ^ salt),
+                    random: Random(seed ^ salt(widget)),
                     day: Timestamp::from_seconds(first),
                     until: wanted.until,
                     acts: BTreeMap::new(),

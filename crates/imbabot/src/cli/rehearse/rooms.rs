@@ -14,9 +14,10 @@ use imbabot_core::{
 use imbabot_store::{ListKind, Snapshots};
 use imbabot_testing::Rooms;
 
-use super::super::{Result, visit};
+use super::super::{Result, visit_if_there};
 use crate::config::{Config, Widget};
 use crate::exit::Failure;
+use crate::output;
 
 /// How many rooms a site has of which nothing is known.
 const MADE_UP: usize = 6;
@@ -58,7 +59,7 @@ pub(super) async fn of(config: &Config, file: Option<&Path>) -> Result<Sites> {
         from_file(config, file, &mut sites).await?;
         return Ok(sites);
     }
-    let store = if config.store.path.exists() { Some(visit(config)?) } else { None };
+    let store = visit_if_there(config)?;
     for widget in &config.widgets {
         let mut known = None;
         if let Some(store) = &store
@@ -67,7 +68,7 @@ pub(super) async fn of(config: &Config, file: Option<&Path>) -> Result<Sites> {
             known = Some(listed(store, &widget.name).await?);
         }
         let rooms = match known {
-            Some(rooms) => (Rooms::Listed(rooms), "store"),
+            Some(rooms) => (Rooms::Listed(possible(rooms, &mut sites.notes)), "store"),
             None => {
                 sites.notes.push(format!(
                     "{}: the store has no list of rooms, so these are made up; give a reply to \
@@ -98,11 +99,28 @@ async fn listed(store: &impl Snapshots, widget: &WidgetName) -> Result<Vec<Room>
 fn named(config: &Config, widget: &WidgetName) -> BTreeSet<RoomId> {
     let serves = |names: &[WidgetName]| names.is_empty() || names.contains(widget);
     let announcements = config.schedules.iter().filter(|one| serves(&one.widgets));
-    announcements.flat_map(|one| one.rooms.only_ids().unwrap_or_default()).copied().collect()
+    let ids = announcements.flat_map(|one| one.rooms.only_ids().unwrap_or_default());
+    ids.copied().filter(|id| is_possible(*id)).collect()
+}
+
+/// The simulator counts rooms with a signed number.
+fn is_possible(room: RoomId) -> bool {
+    i64::try_from(room.0).is_ok()
+}
+
+/// Without the rooms that no simulator can have.
+fn possible(mut rooms: Vec<Room>, notes: &mut Vec<String>) -> Vec<Room> {
+    let before = rooms.len();
+    rooms.retain(|room| is_possible(room.id));
+    let left_out = before - rooms.len();
+    if left_out > 0 {
+        notes.push(format!("{left_out} rooms are left out: their numbers are above {}", i64::MAX));
+    }
+    rooms
 }
 
 async fn from_file(config: &Config, path: &Path, sites: &mut Sites) -> Result<()> {
-    let shown = path.display();
+    let shown = output::foreign(&path.display().to_string());
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::bad_input(format!("--rooms {shown}: {}", error.kind())))?;
     let read = |widget: &Widget| {
@@ -124,7 +142,7 @@ async fn from_file(config: &Config, path: &Path, sites: &mut Sites) -> Result<()
     let alone = config.widgets.len() == 1;
     let mut strange = 0;
     let mut of: BTreeMap<WidgetName, Vec<Room>> = BTreeMap::new();
-    for room in list.items {
+    for room in possible(list.items, &mut sites.notes) {
         let mut taken = false;
         for widget in &config.widgets {
             if alone || room.widget.is_none_or(|number| number == widget.id) {
