@@ -653,11 +653,17 @@ fn a_message_that_somebody_took_out_of_the_database_is_missed() {
 #[test]
 fn a_write_by_another_process_stirs_the_store_at_once() {
     let (_folder, path) = place();
-    let store = open(&path, Role::Daemon).unwrap();
+    let store = std::sync::Arc::new(open(&path, Role::Daemon).unwrap());
     run(store.changed_by_another());
     let beside = open(&path, Role::Visitor).unwrap();
     run(beside.pause(now(), &imbabot_store::PauseScope::All, true));
-    futures_executor::block_on(store.stirred());
+    let (said, heard) = std::sync::mpsc::channel();
+    let listening = std::sync::Arc::clone(&store);
+    std::thread::spawn(move || {
+        futures_executor::block_on(listening.stirred());
+        said.send(()).unwrap();
+    });
+    heard.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(run(store.changed_by_another()));
 }
 
