@@ -209,3 +209,20 @@ fn what_asks_only_the_store_works_where_the_key_is_gone() {
         home.imbabot(verb).expect(0);
     }
 }
+
+#[test]
+fn data_that_does_not_arrive_on_a_full_disk_is_a_failure_and_a_reader_that_leaves_is_none() {
+    let chat = Chat::open();
+    let home = Home::at(&chat, GREETER);
+    home.ready().stop();
+    for verb in [&["ledger", "export"][..], &["deliveries", "--json"], &["man"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let end = home.command(verb).stdout(full).output().unwrap();
+        assert_eq!(end.status.code(), Some(1), "{verb:?}");
+        assert!(String::from_utf8_lossy(&end.stderr).contains("IMB-V-OUTPUT"), "{verb:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let end = home.command(verb).stdout(writer).output().unwrap();
+        assert_eq!(end.status.code(), Some(0), "{verb:?}");
+    }
+}

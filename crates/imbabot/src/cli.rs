@@ -77,7 +77,11 @@ pub(crate) fn main(registry: Registry) -> Exit {
     };
     let Arguments { global, verb } = arguments;
     let command = Command { registry, output: Output { json: global.json }, global };
-    let exit = match run_verb(&command, verb) {
+    let done = match run_verb(&command, verb) {
+        Ok(Exit::Ok) => output::lost().map_or(Ok(Exit::Ok), Err),
+        done => done,
+    };
+    let exit = match done {
         Ok(exit) => exit,
         Err(failure) => {
             command.output.failure(&failure);
