@@ -850,6 +850,9 @@ fn a_port_that_is_taken_is_told_and_nothing_is_left_behind() {
     let error = home.imbabot(&["run", "--json"]).expect(69).error();
     assert_eq!(error["code"], "IMB-H-LISTEN");
     drop(taken);
+    // A run that never began is none that was killed.
+    let once = home.imbabot(&["run", "--once"]).expect(0);
+    assert!(once.stderr.contains("after_crash=false"), "{}", once.stderr);
     // The store was given back.
     send(&home, &id, &["--wait", "10s", "hello"]).expect(0);
     let daemon = home.ready();

@@ -153,6 +153,7 @@ fn sighup_refuses_by_name_what_needs_a_restart() {
     let file = std::fs::read_to_string(home.path("imbabot.toml")).unwrap();
     for (n, (change, section)) in [
         (format!("{file}\n[store]\npath = \"other.db\"\n"), "[store]"),
+        (format!("{file}\n[store]\nretention = \"7d\"\n"), "[store]"),
         (file.replace("[http]", "[http]\nallowed_hosts = [\"bots.example\"]"), "[http]"),
     ]
     .into_iter()

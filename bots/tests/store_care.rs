@@ -96,6 +96,11 @@ fn an_old_copy_is_refused_and_after_reanchor_nobody_hears_anything_twice() {
     assert!(refused.error()["hint"].as_str().unwrap().contains("store reanchor"), "{refused:?}");
     home.imbabot(&["send", "--room", &old.to_string(), "x"]).expect(74);
     home.imbabot(&["ledger", "verify"]).expect(0);
+    // Nobody is told that all is well with it.
+    let doctor = home.imbabot(&["doctor"]).expect(74);
+    assert!(doctor.stdout.contains("store reanchor"), "{}", doctor.stdout);
+    let status = home.imbabot(&["status"]).expect(69);
+    assert!(status.stdout.contains("store reanchor"), "{}", status.stdout);
 
     let done = home.json(&["store", "reanchor"]);
     assert_eq!((&done["cancelled"], &done["schedules"]), (&1.into(), &0.into()), "{done}");
@@ -175,4 +180,49 @@ fn no_copy_is_taken_into_use_beneath_a_daemon() {
     let home = Home::at(&chat, "");
     let _daemon = home.ready();
     home.imbabot(&["store", "reanchor"]).expect(75);
+}
+
+#[test]
+fn what_asks_only_the_store_works_where_the_key_is_gone() {
+    let chat = Chat::open();
+    let room = chat.open_room("Old");
+    let home = Home::at(&chat, GREETER);
+    home.ready().stop();
+    // As with the credentials of a service that was stopped.
+    std::fs::remove_file(home.path("secret_key")).unwrap();
+    home.imbabot(&["run"]).expect(78);
+    home.imbabot(&["send", "--room", &room.to_string(), "Hello"]).expect(78);
+    home.imbabot(&["status"]).expect(69);
+    let copy = home.path("copy.db");
+    for verb in [
+        &["store", "info"][..],
+        &["store", "backup", copy.to_str().unwrap()],
+        &["store", "reanchor"],
+        &["ledger", "verify"],
+        &["ledger", "export"],
+        &["deliveries"],
+        &["events"],
+        &["schedules"],
+        &["pause"],
+        &["resume"],
+    ] {
+        home.imbabot(verb).expect(0);
+    }
+}
+
+#[test]
+fn data_that_does_not_arrive_on_a_full_disk_is_a_failure_and_a_reader_that_leaves_is_none() {
+    let chat = Chat::open();
+    let home = Home::at(&chat, GREETER);
+    home.ready().stop();
+    for verb in [&["ledger", "export"][..], &["deliveries", "--json"], &["man"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let end = home.command(verb).stdout(full).output().unwrap();
+        assert_eq!(end.status.code(), Some(1), "{verb:?}");
+        assert!(String::from_utf8_lossy(&end.stderr).contains("IMB-V-OUTPUT"), "{verb:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let end = home.command(verb).stdout(writer).output().unwrap();
+        assert_eq!(end.status.code(), Some(0), "{verb:?}");
+    }
 }

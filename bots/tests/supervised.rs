@@ -132,6 +132,10 @@ fn an_abstract_socket_is_a_supervisor_too_and_a_wrong_one_is_none() {
         command.env("NOTIFY_SOCKET", wrong).env("WATCHDOG_USEC", "100000");
         let daemon = Daemon::spawn(command, &home);
         daemon.wait_ready();
+        daemon.wait_says("IMB-X-NOTIFY");
+        holds_for(Duration::from_millis(300), "said once", || {
+            daemon.said().matches("IMB-X-NOTIFY").count() == 1
+        });
         daemon.stop();
     }
 }

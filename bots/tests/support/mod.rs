@@ -352,6 +352,8 @@ impl Ended {
 pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
+    /// So much of it earlier ones said.
+    before: usize,
     http: Http,
     spawned: Instant,
 }
@@ -361,9 +363,10 @@ impl Daemon {
     pub(crate) fn spawn(mut command: Command, home: &Home) -> Self {
         let log = home.path("daemon.log");
         let file = File::options().create(true).append(true).open(&log).unwrap();
+        let before = usize::try_from(file.metadata().unwrap().len()).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         let spawned = Instant::now();
-        Self { child: command.spawn().unwrap(), log, http: home.http(), spawned }
+        Self { child: command.spawn().unwrap(), log, before, http: home.http(), spawned }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -375,7 +378,12 @@ impl Daemon {
         self.spawned.elapsed()
     }
 
-    /// What it said; lines that are on their way to the file have a moment to get there.
+    /// What it said, without what earlier ones did.
+    pub(crate) fn said(&self) -> String {
+        self.log().get(self.before..).unwrap_or_default().to_owned()
+    }
+
+    /// What was said here; lines that are on their way to the file have a moment to get there.
     pub(crate) fn log(&self) -> String {
         let read = || std::fs::read_to_string(&self.log).unwrap();
         let mut said = read();
@@ -392,7 +400,7 @@ impl Daemon {
 
     /// Waits until it says so.
     pub(crate) fn wait_says(&self, words: &str) {
-        wait_until(&format!("it says {words:?}"), || self.log().contains(words));
+        wait_until(&format!("it says {words:?}"), || self.said().contains(words));
     }
 
     pub(crate) fn http(&self) -> &Http {

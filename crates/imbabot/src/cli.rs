@@ -28,7 +28,9 @@ use clap::Parser;
 use imbabot_scheduler::{Clock, Settings, SystemClock};
 use imbabot_store::{Role, SqliteStore};
 
-use crate::config::{Config, Environment, LoadOptions, Loaded, Problems, load};
+use crate::config::{
+    Config, Environment, LoadOptions, Loaded, Problems, load, load_without_secrets,
+};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::exit::{Exit, Failure};
@@ -47,6 +49,8 @@ pub(crate) struct Command {
 }
 
 /// A verb's end.
+type Loading = std::result::Result<Loaded, Problems>;
+
 pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
 pub(crate) fn main(registry: Registry) -> Exit {
@@ -73,7 +77,11 @@ pub(crate) fn main(registry: Registry) -> Exit {
     };
     let Arguments { global, verb } = arguments;
     let command = Command { registry, output: Output { json: global.json }, global };
-    let exit = match run_verb(&command, verb) {
+    let done = match run_verb(&command, verb) {
+        Ok(Exit::Ok) => output::lost().map_or(Ok(Exit::Ok), Err),
+        done => done,
+    };
+    let exit = match done {
         Ok(exit) => exit,
         Err(failure) => {
             command.output.failure(&failure);
@@ -147,9 +155,13 @@ fn block_on(future: impl Future<Output = Result>) -> Result {
 
 impl Command {
     /// Reads and checks the configuration.
-    pub(crate) fn load(&self) -> std::result::Result<Loaded, Problems> {
+    pub(crate) fn load(&self) -> Loading {
+        self.load_by(load)
+    }
+
+    fn load_by(&self, by: fn(&LoadOptions<'_>) -> Loading) -> Loading {
         let kinds = self.registry.kinds();
-        load(&LoadOptions {
+        by(&LoadOptions {
             config_path: self.global.config.clone(),
             flags: self.global.flags(),
             environment: Environment::of_process(),
@@ -159,7 +171,17 @@ impl Command {
 
     /// The configuration of a verb that cannot do without: its problems are told here.
     pub(crate) fn loaded(&self) -> Result<Loaded> {
-        let loaded = self.load().map_err(|problems| self.problems(&problems))?;
+        self.told(self.load())
+    }
+
+    /// The same for a verb that asks the store and no server: it looks at no secret, and so works where
+    /// there is none, beside a service that was stopped and whose credentials went with it.
+    pub(crate) fn loaded_for_store(&self) -> Result<Loaded> {
+        self.told(self.load_by(load_without_secrets))
+    }
+
+    fn told(&self, loading: Loading) -> Result<Loaded> {
+        let loaded = loading.map_err(|problems| self.problems(&problems))?;
         telemetry::start(&loaded.config.log.level, loaded.config.log.format);
         Ok(loaded)
     }

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use imbabot_scheduler::Engine;
@@ -14,11 +15,16 @@ use imbabot_scheduler::Engine;
 /// Without a watchdog the status is looked at this often.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// No watchdog is fed more often; one that wants it is a mistake, and no reason to spin.
+const LEAST: Duration = Duration::from_millis(10);
+
 /// The way to the supervisor.
 pub(crate) struct Notifier {
     to: Option<(UnixDatagram, SocketAddr)>,
     /// It wants to hear within this that there is progress.
     watchdog: Option<Duration>,
+    /// That it does not listen was said.
+    complained: AtomicBool,
 }
 
 impl Notifier {
@@ -40,12 +46,12 @@ impl Notifier {
                 None
             }
         });
-        Self { to, watchdog }
+        Self { to, watchdog, complained: AtomicBool::new(false) }
     }
 
     /// For a run that no supervisor waits for.
     pub(crate) fn nobody() -> Self {
-        Self { to: None, watchdog: None }
+        Self { to: None, watchdog: None, complained: AtomicBool::new(false) }
     }
 
     /// Everything has started.
@@ -71,7 +77,7 @@ impl Notifier {
             return std::future::pending().await;
         }
         // Two may be late or lost before the third counts.
-        let every = self.watchdog.map_or(LOOK, |within| within / 3);
+        let every = self.watchdog.map_or(LOOK, |within| (within / 3).max(LEAST));
         let mut told = String::new();
         loop {
             engine.clock().sleep(every).await;
@@ -87,12 +93,18 @@ impl Notifier {
         }
     }
 
-    /// A supervisor that does not listen is no reason to wait, or to fail.
+    /// A supervisor that does not listen is no reason to wait, or to fail. It may end what it never heard
+    /// of, so that it did not listen is said, once.
     fn say(&self, text: &str) {
         if let Some((socket, to)) = &self.to
             && let Err(error) = socket.send_to_addr(text.as_bytes(), to)
+            && !self.complained.swap(true, Ordering::Relaxed)
         {
-            tracing::debug!("the supervisor was not told: {}", error.kind());
+            tracing::warn!(
+                code = "IMB-X-NOTIFY",
+                "the supervisor was not told: NOTIFY_SOCKET: {}",
+                error.kind()
+            );
         }
     }
 }

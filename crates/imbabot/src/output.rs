@@ -1,14 +1,15 @@
 //! The only place that prints: data on stdout, errors on stderr, tables for people, JSON for
 //! machines. Foreign text is escaped before it reaches a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use imbabot_core::escape_foreign;
 use serde_json::{Value, json};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::telemetry;
 
 /// The longest foreign text in a cell of a table.
@@ -48,19 +49,42 @@ pub(crate) fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// A line on stdout. A reader that went away is no error of ours.
+/// A line on stdout.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    try_line(text);
 }
 
 /// Bytes on stdout, as they are.
 pub(crate) fn bytes(bytes: &[u8]) {
-    let _ = std::io::stdout().lock().write_all(bytes);
+    let mut stdout = std::io::stdout().lock();
+    arrived(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
-/// Whether the reader of stdout is still there.
+/// A line on stdout; whether it arrived.
 pub(crate) fn try_line(text: &str) -> bool {
-    writeln!(std::io::stdout().lock(), "{text}").is_ok()
+    arrived(writeln!(std::io::stdout().lock(), "{text}"))
+}
+
+/// What became of data that did not arrive: a file on a full disk, say, which is not what it seems.
+static LOST: OnceLock<ErrorKind> = OnceLock::new();
+
+fn arrived(written: std::io::Result<()>) -> bool {
+    let Err(error) = written else { return true };
+    // A reader that went away has what it wanted.
+    if error.kind() != ErrorKind::BrokenPipe {
+        let _ = LOST.set(error.kind());
+    }
+    false
+}
+
+/// The failure that it is if something of the data did not arrive.
+pub(crate) fn lost() -> Option<Failure> {
+    let kind = LOST.get()?;
+    let message = format!("what was printed did not arrive whole on standard output: {kind}");
+    Some(
+        Failure::new(Exit::Failure, "IMB-V-OUTPUT", message)
+            .hint("make room where it goes to, and begin again"),
+    )
 }
 
 /// A line on stderr.

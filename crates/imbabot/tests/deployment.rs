@@ -128,6 +128,10 @@ fn the_unit_starts_what_there_is_and_hands_out_the_key() {
     assert!(unit.contains("RestartPreventExitStatus=77 78"));
     let book = read("docs/operating.md");
     assert!(book.contains("/run/credentials/imbabot.service/secret_key"));
+    // What verbs read, which know nothing of the unit, is the store that the unit names.
+    let store = values("Environment");
+    let store = store.iter().find_map(|set| set.strip_prefix("IMBABOT__STORE__PATH=")).unwrap();
+    assert!(book.contains(&format!("[store]\npath = \"{store}\"")), "{store}");
     for line in unit.lines() {
         let known = line.is_empty()
             || line.starts_with('#')

@@ -40,3 +40,18 @@ fn every_test_that_the_page_of_faults_names_is_there_and_the_other_way_round() {
     let unnamed: Vec<&String> = unnamed.filter(|test| !test.starts_with("p99_")).collect();
     assert!(unnamed.is_empty(), "not in docs/faults.md: {unnamed:?}");
 }
+
+#[test]
+fn the_page_of_faults_has_each_section_and_each_fault_once() {
+    let page = std::fs::read_to_string(root().join("docs/faults.md")).unwrap();
+    let first = |line: &str| {
+        let fault = line.strip_prefix("| ").and_then(|row| row.split(" |").next());
+        let fault = fault.filter(|id| id.starts_with(|c: char| c.is_ascii_uppercase()));
+        line.strip_prefix("## ").or(fault).map(str::to_owned)
+    };
+    let mut seen = BTreeSet::new();
+    let twice: Vec<String> =
+        page.lines().filter_map(first).filter(|it| !seen.insert(it.clone())).collect();
+    assert!(seen.len() > 100, "the pattern finds them: {}", seen.len());
+    assert!(twice.is_empty(), "twice in docs/faults.md: {twice:?}");
+}

@@ -116,6 +116,21 @@ impl SqliteStore {
         self.witness.as_ref().map_or(Ok(()), |witness| witness.write(reached))
     }
 
+    /// Whether the daemon's role would be given on it. Changes nothing.
+    ///
+    /// # Errors
+    /// `Restored` if it is a copy that was not yet taken into use, or it cannot be read.
+    pub async fn in_use(&self) -> Result<()> {
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        let look = move |tx: &Connection| {
+            let witness = Witness::of(&path);
+            // Before the store is: where one runs, it is never ahead of it.
+            let seen = witness.read();
+            provenance::believe(tx, &path, &witness, seen).map(drop)
+        };
+        self.link.read(look).await
+    }
+
     /// The process in the daemon's role, if there is one; 0 if its number cannot be read.
     #[must_use]
     pub fn holder(path: &Path) -> Option<u32> {

@@ -20,7 +20,7 @@ pub(crate) async fn deliveries(
     verb: Option<DeliveriesVerb>,
     filter: DeliveriesFilter,
 ) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let store = visit(&loaded.config)?;
     let now = clock().now();
     match verb {

@@ -114,7 +114,7 @@ pub(crate) async fn doctor(command: &Command, options: Doctor) -> Result {
             .hint("`imbabot check` shows them"),
     });
     report.host.extend(host::examine(&clock, config));
-    let (store, finding) = host::store(config);
+    let (store, finding) = host::store(config).await;
     report.host.push(finding);
     let chosen = |name: &WidgetName| options.widget.as_ref().is_none_or(|wanted| wanted == name);
     for widget in config.widgets.iter().filter(|widget| chosen(&widget.name)) {

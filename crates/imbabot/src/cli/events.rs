@@ -14,7 +14,7 @@ pub(crate) async fn events(
     poisoned: bool,
     limit: usize,
 ) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let store = visit(&loaded.config)?;
     if let Some(EventsVerb::Retry { id }) = verb {
         if !store.retry_event(clock().now(), &id).await? {

@@ -19,7 +19,7 @@ const SHOWN: usize = 10;
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) async fn ledger(command: &Command, verb: LedgerVerb) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let store = visit(&loaded.config)?;
     match verb {
         LedgerVerb::Export { since, follow } => export(&store, since, follow).await,

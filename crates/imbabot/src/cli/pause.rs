@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::setup;
 
 pub(crate) async fn pause(command: &Command, scope: Scope, paused: bool) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let (scope, configured) = match (scope.widget, scope.bot) {
         (Some(name), _) => {
             let known = loaded.config.widget(&name).is_some();

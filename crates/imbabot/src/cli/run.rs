@@ -34,6 +34,8 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
         store = open(&loaded.config, &*clock) => store?,
         () = signals.stop() => return Ok(Exit::Ok),
     };
+    // A run that cannot begin is none: what comes after it should not take it for one that was killed.
+    let listener = if once { None } else { listen(&loaded.config).await? };
     let seed = u64::from(process::id()) ^ clock.now().as_micros().unsigned_abs();
     let engine = Engine::begin(Parts {
         clock: Arc::clone(&clock),
@@ -59,7 +61,7 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
             drained(engine.run_once(), &engine, &nobody, &mut signals, command, loaded).await?;
         return outcome_of_once(&engine, end);
     }
-    let served = serve(&engine, &loaded.config).await?;
+    let served = served(&engine, &loaded.config, listener);
     let notifier = Notifier::of_process();
     notifier.ready(&engine);
     tokio::select! {
@@ -108,25 +110,32 @@ async fn open(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// Binds the HTTP surface; what comes back never ends.
-async fn serve(
-    engine: &Engine,
-    config: &Config,
-) -> Result<futures_util::future::BoxFuture<'static, Infallible>> {
-    let Some(address) = config.http.listen else {
-        return Ok(Box::pin(std::future::pending()));
-    };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+/// Takes the address of the HTTP surface, if it has one.
+async fn listen(config: &Config) -> Result<Option<TcpListener>> {
+    let Some(address) = config.http.listen else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|error| {
         let message = format!("cannot listen on {address}: {}", error.kind());
         Failure::new(Exit::Unavailable, "IMB-H-LISTEN", message)
             .hint("another daemon may have it; `[http] listen` chooses another address, or \"off\"")
-    })?;
+    })
+}
+
+/// The HTTP surface, which never ends.
+fn served(
+    engine: &Engine,
+    config: &Config,
+    listener: Option<TcpListener>,
+) -> futures_util::future::BoxFuture<'static, Infallible> {
+    let Some(listener) = listener else { return Box::pin(std::future::pending()) };
     let clock = Arc::clone(engine.clock());
     let (token, hosts) = (config.http.token.clone(), &config.http.allowed_hosts);
     let access = Access::new(token, hosts, Arc::clone(&clock));
     let router = http::router(engine.clone(), access, http::PAGE);
-    tracing::info!(%address, "status, probes and metrics are served");
-    Ok(Box::pin(http::serve::serve(listener, router, clock)))
+    if let Some(address) = config.http.listen {
+        tracing::info!(%address, "status, probes and metrics are served");
+    }
+    Box::pin(http::serve::serve(listener, router, clock))
 }
 
 /// Runs the engine to its end while signals are obeyed.
@@ -210,10 +219,7 @@ async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
         }
     };
     let (old, new) = (&loaded.config, &fresh.config);
-    let store = |config: &Config| {
-        format!("{:?}", (&config.store.kind, &config.store.path, &config.store.bodies))
-    };
-    if store(old) != store(new) {
+    if old.store != new.store {
         return refused("a change of [store] needs a restart");
     }
     let http = |config: &Config| {

@@ -15,7 +15,7 @@ use crate::output;
 use crate::why::{self, Rooms, Standing};
 
 pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let settings = command.settings(&loaded.config)?;
     let now = clock().now();
     let (id, paused) = match verb {

@@ -18,7 +18,7 @@ use crate::status::work::Work;
 const SILENT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn status(command: &Command) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let path = &loaded.config.store.path;
     let nobody = |message: String| {
         Failure::new(Exit::Unavailable, "IMB-X-NO-DAEMON", message).hint(
@@ -39,6 +39,9 @@ pub(crate) async fn status(command: &Command) -> Result {
     let mut report = Report::of(holder, sign, now)?;
     let bots: Vec<_> = loaded.config.bots.iter().map(|bot| bot.name.clone()).collect();
     let running = report.is_running();
+    if !running && let Err(error) = store.in_use().await {
+        report.refused = Some(error.to_string());
+    }
     let aside = |bot: &str| running && report.seen.set_aside.contains_key(bot);
     report.add(Work::read(&store, &bots, aside, now, running).await?)?;
     command.output.data(&report.value(), || tell::report(&report));
@@ -67,6 +70,8 @@ struct Report {
     /// When what follows was written.
     seen_at: Option<Timestamp>,
     seen: Seen,
+    /// Why no daemon would start on this store.
+    refused: Option<String>,
     /// The same as it was written.
     written: Value,
 }
@@ -96,7 +101,7 @@ impl Report {
             (None, Some(sign)) if sign.stopped => Life::Stopped,
             (None, _) => Life::Gone,
         };
-        Ok(Self { life, now, seen_at: sign.map(|sign| sign.at), seen, written })
+        Ok(Self { life, now, seen_at: sign.map(|sign| sign.at), seen, refused: None, written })
     }
 
     /// How the work stands now, by the store.

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::{output, setup};
 
 pub(crate) async fn store(command: &Command, verb: StoreVerb) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     match verb {
         StoreVerb::Backup { file } => backup(command, &loaded.config, &file).await,
         StoreVerb::Info => info(command, &loaded.config).await,

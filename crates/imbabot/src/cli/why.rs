@@ -12,7 +12,7 @@ use crate::output;
 use crate::why::{self, Calendar, Decision};
 
 pub(crate) async fn why(command: &Command, id: &str) -> Result {
-    let loaded = command.loaded()?;
+    let loaded = command.loaded_for_store()?;
     let now = clock().now();
     let path = &loaded.config.store.path;
     let running = SqliteStore::holder(path).is_some();

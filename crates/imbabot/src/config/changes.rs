@@ -36,7 +36,6 @@ pub fn summary(old: &Config, new: &Config) -> String {
         ("[poll]", old.poll == new.poll),
         ("[delivery]", old.delivery == new.delivery),
         ("[limits]", old.limits == new.limits),
-        ("[store] retention", old.store.retention == new.store.retention),
     ] {
         if !same {
             said.push(section.to_owned());

@@ -63,7 +63,8 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Problems> {
 }
 
 /// The same, but for secrets: no file or variable that holds one is looked at, so that a
-/// configuration can be rehearsed where they are not. What it says reaches no server.
+/// configuration can be rehearsed, and the store be asked, where they are not. What it says reaches no
+/// server.
 ///
 /// # Errors
 /// Everything else that is wrong with it, at once.

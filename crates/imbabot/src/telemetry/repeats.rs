@@ -20,8 +20,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 const KINDS: usize = 1_000;
 /// What makes two events the same, beside the place in the program. What differs from one to the next
 /// (a delivery, a room, an instant) does not.
-const SAME: [&str; 10] =
-    ["code", "widget", "bot", "schedule", "task", "op", "list", "endpoint", "reason", "status"];
+const SAME: [&str; 11] = [
+    "code", "widget", "bot", "schedule", "task", "op", "list", "endpoint", "reason", "status",
+    "place",
+];
 
 struct Kind {
     since: Duration,
@@ -60,12 +62,7 @@ impl Repeats {
         fields: &[Field],
         message: &str,
     ) -> Verdict {
-        let mut hasher = DefaultHasher::new();
-        place.hash(&mut hasher);
-        for (name, value) in fields.iter().filter(|(name, _)| SAME.contains(name)) {
-            (name, Value::to_string(value)).hash(&mut hasher);
-        }
-        self.count(hasher.finish(), self.clock.elapsed(), target, message)
+        self.count(kind(place, fields), self.clock.elapsed(), target, message)
     }
 
     fn count(&mut self, kind: u64, now: Duration, target: &'static str, message: &str) -> Verdict {
@@ -111,6 +108,16 @@ impl Repeats {
     }
 }
 
+/// What two events have in common that are the same.
+fn kind(place: &impl Hash, fields: &[Field]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    place.hash(&mut hasher);
+    for (name, value) in fields.iter().filter(|(name, _)| SAME.contains(name)) {
+        (name, Value::to_string(value)).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +140,14 @@ mod tests {
         assert_eq!(told, [("t".to_owned(), words.to_owned())]);
         assert!(!left);
         assert_eq!(repeats.count(1, SECOND * 61, "t", "again"), Verdict::Say);
+    }
+
+    #[test]
+    fn panics_at_two_places_are_two_things_and_two_deliveries_are_not() {
+        let event =
+            |name, value: &str| kind(&1, &[("code", "IMB-X-PANIC".into()), (name, value.into())]);
+        assert_ne!(event("place", "a.rs:1:1"), event("place", "b.rs:1:1"));
+        assert_eq!(event("delivery", "a"), event("delivery", "b"));
     }
 
     #[test]

@@ -57,7 +57,9 @@ impl SqliteStore {
     pub async fn backup(&self, to: &Path, now: Timestamp) -> Result<Copied> {
         let place = Place::reserve(to)?;
         let copied = self.link.read(move |tx| copy(tx, place, now)).await?;
-        let told = copied.path.display().to_string();
+        // Whoever looks for it later stands somewhere else.
+        let told = std::path::absolute(&copied.path).unwrap_or_else(|_| copied.path.clone());
+        let told = told.display().to_string();
         self.cared(Care { what: CareKind::Backup, at: now, well: true, told }).await?;
         Ok(copied)
     }

@@ -44,8 +44,19 @@ pub(super) fn copied_at(tx: &Connection) -> Result<Option<Timestamp>> {
     Ok(at.map(Timestamp::from_micros))
 }
 
-/// Refuses a copy that was not yet taken into use.
+/// Refuses a copy that was not yet taken into use; otherwise the place knows how far this one came.
 pub(super) fn recognise(tx: &Connection, path: &Path, witness: &Witness) -> Result<()> {
+    let now = believe(tx, path, witness, witness.read())?;
+    witness.write(&now)
+}
+
+/// How far it came, if it is no copy by all that is known: what the place has seen, and what it says.
+pub(super) fn believe(
+    tx: &Connection,
+    path: &Path,
+    witness: &Witness,
+    seen: Option<Reached>,
+) -> Result<Reached> {
     let now = reached(tx)?;
     // Where nothing ever ran, nothing was ever sent.
     if last_of(tx, "incarnation")? > 0 {
@@ -59,7 +70,7 @@ pub(super) fn recognise(tx: &Connection, path: &Path, witness: &Witness) -> Resu
                 "it was made by `store backup` at {at}, and what was sent since is not in it"
             ));
         }
-        match witness.read() {
+        match seen {
             Some(seen) if seen.line != now.line => {
                 return refused(format!(
                     "{} tells of another one that ran here",
@@ -77,7 +88,7 @@ pub(super) fn recognise(tx: &Connection, path: &Path, witness: &Witness) -> Resu
             _ => {}
         }
     }
-    witness.write(&now)
+    Ok(now)
 }
 
 pub(super) fn cared(tx: &Connection, care: &Care) -> Result<()> {

@@ -92,8 +92,8 @@ fn rounded(bytes: u64) -> String {
     format_size(bytes / unit * unit)
 }
 
-/// The store, if it is there and can be used.
-pub(super) fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
+/// The store, if it is there and can be read, and whether a daemon would use it.
+pub(super) async fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
     let path = &config.store.path;
     let shown = path.display();
     if !path.exists() {
@@ -103,6 +103,9 @@ pub(super) fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
     }
     match SqliteStore::open(path, Role::Visitor, setup::bodies(config)) {
         Ok(store) => {
+            if let Err(error) = store.in_use().await {
+                return (Some(store), refused(error));
+            }
             let finding = match mode(path) {
                 Some(mode) if mode & 0o077 != 0 => Finding::warning(
                     "store",
@@ -115,11 +118,8 @@ pub(super) fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
         }
         Err(error) => {
             let kind = error.kind().clone();
-            let code = error.code();
-            let text = error.to_string();
-            let Failure { exit, hint, .. } = Failure::from(error);
-            let mut finding = Finding::error("store", exit, text).code(code);
-            finding.hint = hint.or_else(|| {
+            let mut finding = refused(error);
+            finding.hint = finding.hint.or_else(|| {
                 (kind == ErrorKind::Unusable).then(|| {
                     "the line above says what it lacks; `imbabot run` upgrades an older one".into()
                 })
@@ -127,6 +127,14 @@ pub(super) fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
             (None, finding)
         }
     }
+}
+
+fn refused(error: imbabot_store::Error) -> Finding {
+    let (code, text) = (error.code(), error.to_string());
+    let Failure { exit, hint, .. } = Failure::from(error);
+    let mut finding = Finding::error("store", exit, text).code(code);
+    finding.hint = hint;
+    finding
 }
 
 #[cfg(unix)]

@@ -93,6 +93,14 @@ fn head(report: &Report) -> String {
                 .to_owned(),
         ),
     };
+    let more = match &report.refused {
+        Some(why) => format!(
+            "{}: `imbabot run` refuses it. `imbabot store reanchor` takes it into use, and does \
+             nothing again that may have been done. What follows is what it said last.",
+            escape_foreign(why, PROBLEM)
+        ),
+        None => more,
+    };
     format!("{}\n{}", wrapped(&line, ""), wrapped(&capital(&more), INDENT))
 }
 
