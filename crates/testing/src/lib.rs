@@ -4,6 +4,7 @@ pub mod checker;
 pub mod clock;
 pub mod flaky;
 pub mod harness;
+pub mod simulation;
 pub mod transport;
 pub mod world;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_executor::{LocalPool, block_on};
+use futures_util::future::{Either, select};
 use futures_util::task::LocalSpawnExt;
 use imbabot_bot::ForeignMarkup;
 use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp, Transport};
@@ -15,6 +16,8 @@ use imbabot_store::{Bodies, InspectionMark, LedgerLine, SqliteStore, Store};
 
 use crate::checker::{Change, Check, Violation};
 use crate::clock::VirtualClock;
+use crate::simulation::Kill;
+use crate::simulation::MortalTransport;
 use crate::transport::SimTransport;
 
 /// The secret of the simulated widget.
@@ -31,6 +34,7 @@ pub struct World {
     store: Arc<dyn Store>,
     settings: Settings,
     running: Option<Running>,
+    kill: Kill,
 }
 
 struct Running {
@@ -67,6 +71,7 @@ impl World {
             store,
             settings: Settings::new(),
             running: None,
+            kill: Kill::default(),
         };
         let widget = world.widget(SECRET);
         world.settings.widgets.push(widget);
@@ -109,7 +114,8 @@ impl World {
             version: env!("CARGO_PKG_VERSION").into(),
             seed: 7,
         };
-        let engine = must(block_on(Engine::begin(parts)));
+        let Some(begun) = self.unless_killed(Engine::begin(parts)) else { return };
+        let engine = must(begun);
         let pool = LocalPool::new();
         for task in engine.tasks() {
             let name = task.name();
@@ -199,7 +205,26 @@ impl World {
         }
         self.advance(patience);
         if let Some(running) = self.running.take() {
-            must(block_on(running.engine.end()));
+            self.unless_killed(running.engine.end()).map(must);
+        }
+    }
+
+    /// From here on `kill` decides when the daemon is killed; its requests go this way.
+    pub(crate) fn is_mortal(&mut self, kill: &Kill) {
+        let transport = MortalTransport::over(Arc::clone(&self.transport), kill.clone());
+        let transport: Arc<dyn Transport> = Arc::new(transport);
+        for widget in &mut self.settings.widgets {
+            widget.api = Api::new(Arc::clone(&transport), widget.api.credentials().clone());
+        }
+        self.kill = kill.clone();
+    }
+
+    /// Waits for something that a kill may cut short.
+    fn unless_killed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let killed = std::pin::pin!(self.kill.struck());
+        match block_on(select(std::pin::pin!(work), killed)) {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
         }
     }
 
