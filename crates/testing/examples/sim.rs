@@ -12,6 +12,8 @@ use std::thread;
 use imbabot_scheduler::{Clock, SystemClock};
 use imbabot_testing::simulation::{History, generate, run, run_traced, shortest};
 
+/// How many shorter histories are tried of one that fails.
+const TRIES: u64 = 1_500;
 /// After so many failures there is enough to do.
 const ENOUGH: u64 = 10;
 
@@ -60,8 +62,11 @@ fn one(what: &str) -> ExitCode {
 fn tell(history: &History) {
     let Some(problem) = run(history).problem else { return };
     println!("seed {}, operation {}: {}", history.seed, problem.at, problem.found);
+    let tries = AtomicU64::new(0);
     let same = |shorter: &History| {
-        run(shorter).problem.is_some_and(|found| found.kind() == problem.kind())
+        // Each is a whole run: what is not short by then is shown as it is.
+        tries.fetch_add(1, Ordering::Relaxed) < TRIES
+            && run(shorter).problem.is_some_and(|found| found.kind() == problem.kind())
     };
     let short = shortest(history, same);
     println!("{short}");

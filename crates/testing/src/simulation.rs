@@ -28,8 +28,8 @@ mod sabotage;
 mod shrink;
 mod whole;
 
-pub use crash::{Crash, CrashPoint, Kill, MortalStore, Place};
 pub(crate) use crash::MortalTransport;
+pub use crash::{Crash, CrashPoint, Kill, MortalStore, Place};
 pub use generator::generate;
 pub use operations::{Change, History, Operation, Scope};
 pub use plan::Plan;

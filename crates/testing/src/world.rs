@@ -209,8 +209,9 @@ impl World {
         }
     }
 
-    /// From here on `kill` decides when the daemon is killed; its requests go this way.
-    pub(crate) fn is_mortal(&mut self, kill: &Kill) {
+    /// From here on `kill` decides when the daemon is killed. Its store has to be a
+    /// [`MortalStore`](crate::simulation::MortalStore) of the same; its requests go a mortal way.
+    pub fn is_mortal(&mut self, kill: &Kill) {
         let transport = MortalTransport::over(Arc::clone(&self.transport), kill.clone());
         let transport: Arc<dyn Transport> = Arc::new(transport);
         for widget in &mut self.settings.widgets {

@@ -82,7 +82,9 @@ pub(super) fn judge(entry: &Entry, now: Timestamp, recorded: &BTreeSet<Timestamp
         if due > now {
             break;
         }
-        step.through = Some(at);
+        let before = step.through.replace(at).unwrap_or(entry.through);
+        // Recorded under another clock and another rule: no run may reach over that either.
+        step.apart |= recorded.range(before..at).any(|other| *other > before);
         match fate(entry, &instant, due, now, recorded) {
             // No run may reach over it.
             Fate::Recorded => step.apart = true,

@@ -65,7 +65,8 @@ impl Check {
             let covering = runs.iter().filter(|(from, to)| from <= at && at <= to).count();
             let times = usize::from(ones.contains(&(schedule, *at))) + covering;
             if times != 1 {
-                found.note(4, format!("{schedule}@{} is accounted for {times} times", at.compact()));
+                found
+                    .note(4, format!("{schedule}@{} is accounted for {times} times", at.compact()));
             }
         }
     }

@@ -45,7 +45,7 @@ impl Conditions {
             rate: Rate::new(random.pick(&[1, 5, 20]), seconds(1)),
             rate_per_room: Rate::new(random.pick(&[1, 2, 10]), seconds(1)),
             policy: random.pick(&[Policy::AtMostOnce, Policy::AtMostOnce, Policy::AtLeastOnce]),
-            polls: random.pick(&[seconds(30), minutes(5), minutes(20)]),
+            polls: random.pick(&[minutes(2), minutes(7), minutes(20)]),
             max_resends: random.pick(&[0, 2, 2, 5]),
         }
     }

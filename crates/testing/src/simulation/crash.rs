@@ -113,9 +113,7 @@ impl FromStr for CrashPoint {
         let words: Vec<&str> = text.split_whitespace().collect();
         let [first, second, nth] = words.as_slice() else { return Err(wrong()) };
         let nth = nth.parse().ok().filter(|nth| *nth > 0).ok_or_else(wrong)?;
-        let verb = |verb: &str| {
-            WRITES.contains(&verb).then(|| verb.to_owned()).ok_or_else(wrong)
-        };
+        let verb = |verb: &str| WRITES.contains(&verb).then(|| verb.to_owned()).ok_or_else(wrong);
         let at = match *first {
             "before" => Crash::Before(verb(second)?),
             "after" => Crash::After(verb(second)?),

@@ -4,13 +4,17 @@
 //! held against an oracle of its own; the rest shares nothing with the timer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use imbabot_bot::Schedule;
 use imbabot_bot::schedule::Misfire;
 use imbabot_core::Timestamp;
-use imbabot_store::{Cursor, OccurrenceOutcome, OccurrenceRecord, RangeRecord, REANCHORED_BEYOND};
+use imbabot_store::{Cursor, OccurrenceOutcome, OccurrenceRecord, REANCHORED_BEYOND, RangeRecord};
 
 use super::accounts::Accounts;
+
+/// A schedule that waits for the first list of a widget looks for it so often.
+const ASKS_AGAIN: Duration = Duration::from_secs(1);
 
 /// A schedule as the configuration has it.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ struct Track {
     present: bool,
     /// Every instant up to here is dealt with.
     through: Timestamp,
+    /// When it last waited for the first list, by the wall: it asks again a second later.
+    waited: Timestamp,
     /// Under which rule which instants have to be accounted for: those in (from, to].
     stretches: Vec<(Schedule, Timestamp, Timestamp)>,
     /// All rules it ever had.
@@ -65,6 +71,7 @@ impl Expected {
                     definition,
                     present: true,
                     through: now,
+                    waited: Timestamp::MIN,
                     stretches: vec![(schedule.clone(), now, now)],
                     rules: vec![schedule],
                     owed,
@@ -74,8 +81,9 @@ impl Expected {
             };
             let mut goes_on = track.present && track.definition == definition;
             if uncertain {
-                goes_on &= stood
-                    .is_some_and(|c| c.definition == definition && c.fired_through == track.through);
+                goes_on &= stood.is_some_and(|c| {
+                    c.definition == definition && c.fired_through == track.through
+                });
             }
             if !track.rules.contains(&owed.schedule) {
                 track.rules.push(owed.schedule.clone());
@@ -116,6 +124,10 @@ impl Expected {
                 self.reanchored = true;
                 track.stretches.push((track.owed.schedule.clone(), now, now));
             }
+            if waits {
+                track.waited = track.waited.max(now);
+            }
+            let waits = now <= track.waited + ASKS_AGAIN;
             let until = if waits && track.owed.needs_snapshot {
                 let stands = cursors.iter().find(|cursor| cursor.key == key);
                 stands.map_or(track.through, |cursor| cursor.fired_through)
@@ -159,7 +171,11 @@ impl Expected {
     }
 
     /// Whether what became of an occurrence is true by some rule the schedule had; what is wrong if not.
-    pub(super) fn is_true(&self, record: &OccurrenceRecord, paused: Option<bool>) -> Option<String> {
+    pub(super) fn is_true(
+        &self,
+        record: &OccurrenceRecord,
+        paused: Option<bool>,
+    ) -> Option<String> {
         let track = self.tracks.get(&record.schedule)?;
         let mut wrong = None;
         for schedule in &track.rules {

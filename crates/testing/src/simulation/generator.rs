@@ -146,7 +146,8 @@ impl Maker {
             10..=15 => self.add(Operation::Poll),
             16..=24 => self.pass(seconds(1), seconds(100)),
             25..=35 => self.pass(minutes(1), hours(3)),
-            36..=37 => self.pass(hours(2), hours(30)),
+            36 => self.pass(hours(2), hours(14)),
+            37 => self.add(Operation::Down(false)),
             38..=46 => self.send(),
             47..=56 => self.fault(),
             57..=72 => self.crash(),
@@ -232,7 +233,8 @@ impl Maker {
             0 => Crash::Before(self.verb()),
             1 => Crash::After(self.verb()),
             _ => {
-                let endpoint = self.random.pick(&["send_msg", "send_msg", "get_rooms", "get_users"]);
+                let endpoint =
+                    self.random.pick(&["send_msg", "send_msg", "get_rooms", "get_users"]);
                 let place = match self.random.below(5) {
                     0 => Place::Unsent,
                     1 => Place::Half,
@@ -253,8 +255,11 @@ impl Maker {
         // Those at the heart of it more often.
         const OFTEN: [&str; 6] =
             ["claim", "settle", "commit_occurrences", "expand", "commit_handled", "commit_poll"];
-        let verb =
-            if self.random.one_in(2) { self.random.pick(&OFTEN) } else { self.random.pick(&WRITES) };
+        let verb = if self.random.one_in(2) {
+            self.random.pick(&OFTEN)
+        } else {
+            self.random.pick(&WRITES)
+        };
         verb.into()
     }
 
@@ -326,7 +331,7 @@ impl Maker {
         if self.random.one_in(3) {
             self.people();
         }
-        let most = if self.by_years { days(400) } else { days(2) };
+        let most = if self.by_years { days(200) } else { days(2) };
         self.pass(seconds(1), most);
         self.add(Operation::Start);
     }

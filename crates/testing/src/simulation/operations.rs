@@ -292,7 +292,8 @@ impl FromStr for History {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{:?} does not begin with `seed N:`", text.get(..40).unwrap_or(text));
+        let wrong =
+            || format!("{:?} does not begin with `seed N:`", text.get(..40).unwrap_or(text));
         let (seed, operations) = text.split_once(':').ok_or_else(wrong)?;
         let seed = seed.trim().strip_prefix("seed ").ok_or_else(wrong)?;
         let seed = seed.parse().map_err(|_| wrong())?;

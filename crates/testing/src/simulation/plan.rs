@@ -87,7 +87,9 @@ impl Plan {
                         "team" => words(RoomSelector::named("^team"))?,
                         ids => {
                             let ids = ids.split(',').map(|id| id.parse().map(RoomId));
-                            RoomSelector::ids(ids.collect::<Result<Vec<_>, _>>().map_err(|_| wrong())?)
+                            RoomSelector::ids(
+                                ids.collect::<Result<Vec<_>, _>>().map_err(|_| wrong())?,
+                            )
                         }
                     };
                     schedule

@@ -51,8 +51,13 @@ pub struct Problem {
 impl Problem {
     /// The kind of problem: a shorter history that fails otherwise is another history.
     #[must_use]
-    pub fn kind(&self) -> &str {
-        self.found.split(':').next().unwrap_or_default()
+    pub fn kind(&self) -> String {
+        // Ids, numbers and instants are another history's.
+        let plain = |word: &&str| !word.contains(|c: char| c.is_ascii_digit());
+        let first = self.found.split("; ").next().unwrap_or_default();
+        let (class, rest) = first.split_once(':').unwrap_or(("", first));
+        let words: Vec<&str> = rest.split_whitespace().filter(plain).take(8).collect();
+        format!("{class}: {}", words.join(" "))
     }
 }
 
@@ -100,7 +105,6 @@ struct Run {
     /// What survives every kill.
     store: Arc<dyn Store>,
     kill: Kill,
-    conditions: Conditions,
     plans: BTreeMap<String, Plan>,
     bots: BTreeSet<String>,
     notebook: Notebook,
@@ -112,14 +116,16 @@ struct Run {
     paused: BTreeSet<String>,
     /// Occurrences whose first line was looked at.
     judged: BTreeSet<String>,
-    /// The server's seconds at which a confirmed message of ours was applied, by room.
+    /// Where and at which of its seconds the server applied which message.
+    applied: BTreeMap<u64, (i64, i64)>,
+    /// Those of them that the daemon knows to be its own.
     ours: BTreeSet<(i64, i64)>,
+    /// How far the server's clock is ahead, in microseconds.
+    ahead: i64,
     /// Which deliveries said the same thing that is to be said once.
     once: BTreeMap<String, BTreeSet<String>>,
     last_line: i64,
     last_request: u64,
-    /// The wall is set at all: paces are not to be measured by it.
-    sets_clocks: bool,
     /// The wall is set back by a day or more: what is recorded may be taken back.
     takes_back: bool,
     trace: Option<Vec<String>>,
@@ -139,9 +145,7 @@ impl Run {
         world.is_mortal(&kill);
         world.simulator.configure(|options| conditions.of_server(options));
         conditions.of_daemon(world.settings());
-        let back = |operation: &Operation, least: Duration| {
-            matches!(operation, Operation::Wall(false, by) if *by >= least)
-        };
+        let back = |operation: &Operation, least: Duration| matches!(operation, Operation::Wall(false, by) if *by >= least);
         let sets_clocks = history.operations.iter().any(|o| matches!(o, Operation::Wall(..)));
         let takes_back = history.operations.iter().any(|o| back(o, hours(12)));
         let mut check = Check::new();
@@ -152,7 +156,6 @@ impl Run {
             world,
             store,
             kill,
-            conditions,
             plans: BTreeMap::new(),
             bots: BTreeSet::from([RECORDER.to_owned()]),
             notebook: Notebook::default(),
@@ -163,18 +166,22 @@ impl Run {
             whole: Whole::default(),
             paused: BTreeSet::new(),
             judged: BTreeSet::new(),
+            applied: BTreeMap::new(),
             ours: BTreeSet::new(),
+            ahead: conditions.ahead,
             once: BTreeMap::new(),
             last_line: 0,
             last_request: 0,
-            sets_clocks,
             takes_back,
             trace: traced.then(Vec::new),
         }
     }
 
     /// Whatever panics is a problem like any other.
-    fn contained(&mut self, act: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+    fn contained(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
         catch_unwind(AssertUnwindSafe(|| act(self))).unwrap_or_else(|panic| {
             let words = panic.downcast_ref::<String>().cloned();
             let words = words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()));
@@ -206,6 +213,11 @@ impl Run {
         self.say(|| format!("{at:3} {now} {operation}"));
         self.act(operation)?;
         self.look(at % 8 == 7)?;
+        self.revive()
+    }
+
+    /// Whoever was killed is buried, and starts again.
+    fn revive(&mut self) -> Result<(), String> {
         for _ in 0..RESTARTS {
             let Some(point) = self.kill.bury() else { return Ok(()) };
             let now = self.now().compact();
@@ -221,7 +233,8 @@ impl Run {
         let simulator = self.world.simulator.clone();
         match operation {
             Operation::Open(name) => {
-                let known = block_on(self.store.baseline_at(&must("main".parse()), ListKind::Rooms));
+                let known =
+                    block_on(self.store.baseline_at(&must("main".parse()), ListKind::Rooms));
                 let name = format!("{name} {}", simulator.rooms().len());
                 let room = simulator.open_room_with(RoomSeed { name, ..RoomSeed::default() });
                 if must(known).is_some() {
@@ -538,6 +551,13 @@ impl Run {
         for line in &lines {
             self.accounts.read(line);
         }
+        for entry in &requests {
+            if let (Some(message), Some(room), true) = (entry.message_id, entry.room, entry.applied)
+            {
+                let second = (entry.at + self.ahead).div_euclid(1_000_000);
+                self.applied.insert(message.unsigned_abs(), (room, second));
+            }
+        }
         let mut untrue = Vec::new();
         for line in &lines {
             untrue.extend(self.judge(line));
@@ -603,13 +623,10 @@ impl Run {
                 let paused = self.paused.contains(&record.schedule);
                 self.expected.is_true(record, Some(paused))
             }
-            Line::Range(run) if !self.takes_back => {
-                self.expected.is_true_of_run(run, self.now())
-            }
+            Line::Range(run) if !self.takes_back => self.expected.is_true_of_run(run, self.now()),
             Line::Delivery(record) if record.state == DeliveryState::Delivered => {
-                if let Some(time) = record.server_time {
-                    self.ours.insert((record.room.0.cast_signed(), time.as_seconds()));
-                }
+                let message = record.server_message_id.map(|message| message.0);
+                self.ours.extend(message.and_then(|message| self.applied.get(&message)));
                 None
             }
             _ => None,
@@ -663,6 +680,9 @@ impl Run {
         self.look(true)?;
         for _ in 0..12 {
             self.pass(minutes(1))?;
+            self.look(false)?;
+            // A kill that was on its way already.
+            self.revive()?;
             if let Some(engine) = self.world.engine() {
                 engine.poll_now();
             }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imbabot_bot::{BotName, DeliveryId, RoomSelector, WidgetName};
@@ -55,8 +55,13 @@ pub(super) struct SabotagedStore {
 
 impl SabotagedStore {
     pub(super) fn over(store: Arc<dyn Store>, defect: Defect) -> Self {
-        let inner =
-            Saboteur { store, defect, count: AtomicU64::new(0), uncommitted: Mutex::default() };
+        let inner = Saboteur {
+            store,
+            defect,
+            count: AtomicU64::new(0),
+            incarnation: AtomicI64::new(0),
+            uncommitted: Mutex::default(),
+        };
         Self { inner }
     }
 
@@ -76,6 +81,7 @@ struct Saboteur {
     store: Arc<dyn Store>,
     defect: Defect,
     count: AtomicU64,
+    incarnation: AtomicI64,
     /// Sent, and nobody was told.
     uncommitted: Mutex<BTreeSet<DeliveryId>>,
 }
@@ -107,7 +113,9 @@ impl Saboteur {
                 self.store.settle(now, settle, vec![settled]).await?;
             }
         }
-        self.store.begin(now, version, settle).await
+        let begun = self.store.begin(now, version, settle).await?;
+        self.incarnation.store(begun.incarnation.0, Ordering::Relaxed);
+        Ok(begun)
     }
 
     async fn commit_occurrences(&self, step: OccurrenceCommit) -> Result<bool> {
@@ -156,8 +164,7 @@ impl Saboteur {
         if self.defect != Defect::CommitAfterSend {
             return self.store.claim(request).await;
         }
-        let mut claimed =
-            Claimed { next_due: Some(request.now + SLOW), ..Claimed::default() };
+        let mut claimed = Claimed { next_due: Some(request.now + SLOW), ..Claimed::default() };
         let paused = !self.store.paused().await?.is_empty();
         if paused || !self.uncommitted().is_empty() {
             return Ok(claimed);
@@ -199,7 +206,7 @@ impl Saboteur {
         for outcome in &mut outcomes {
             match (self.defect, &mut outcome.next) {
                 (Defect::ForgetOwnChanges, Next::Delivered { time, .. }) => *time = None,
-                (Defect::RetryOnTimeout, Next::Unknown) if outcome.code.contains("timeout") => {
+                (Defect::RetryOnTimeout, Next::Unknown) if outcome.code == "no_answer" => {
                     outcome.class = Class::NotSent;
                     outcome.next = Next::Retry { at: now + SLOW };
                 }
@@ -242,12 +249,7 @@ impl Saboteur {
 
     async fn commit_late(&self, now: Timestamp, id: DeliveryId) -> Result<()> {
         let Some(record) = self.store.delivery(id).await? else { return Ok(()) };
-        let ledger = self.store.ledger(0, usize::MAX).await?;
-        let incarnation = ledger.iter().rev().find_map(|line| match &line.line {
-            Line::Incarnation(run) => Some(run.id),
-            _ => None,
-        });
-        let Some(incarnation) = incarnation else { return Ok(()) };
+        let incarnation = IncarnationId(self.incarnation.load(Ordering::Relaxed));
         let (interval, room_interval) = Default::default();
         let widget = WidgetClaim { widget: record.widget, slots: 1, interval, room_interval };
         let request = ClaimRequest { now, incarnation, widgets: vec![widget], only: Some(id) };

@@ -38,11 +38,14 @@ impl Whole {
 
     /// The recorder was told this. `ours`: at which seconds of the server's a confirmed message of
     /// ours was applied in a room.
-    pub(super) fn hear(&mut self, event: &RoomEvent, ours: &BTreeSet<(i64, i64)>) -> Option<String> {
+    pub(super) fn hear(
+        &mut self,
+        event: &RoomEvent,
+        ours: &BTreeSet<(i64, i64)>,
+    ) -> Option<String> {
         let room = event.room.id.0.cast_signed();
-        let told = (event.change != RoomChange::Gone).then(|| {
-            shape(event.room.name.raw(), event.room.kind.number(), event.room.is_public)
-        });
+        let told = (event.change != RoomChange::Gone)
+            .then(|| shape(event.room.name.raw(), event.room.kind.number(), event.room.is_public));
         self.known.insert(room, told);
         if event.change == RoomChange::Opened {
             let opened = self.opened.entry(room).or_default();
