@@ -184,6 +184,7 @@ fn a_daemon_for_which_a_key_given_twice_is_two_messages_is_found_out() {
 }
 
 #[test]
+#[ignore = "minutes: this defect makes every run long"]
 fn a_daemon_that_commits_a_claim_after_it_was_sent_is_found_out() {
     is_found(Defect::CommitAfterSend, 20);
 }

@@ -400,7 +400,7 @@ fn nine_months_in_six_zones_with_kills_are_accounted_for() {
     let count = years(&zones, "2026-02-01T00:00:30Z", 270, 7);
     println!("{count:?}");
     assert!(count.instants > 40_000 && count.kills > 50, "{count:?}");
-    assert!(count.expired > 50 && count.misfired > 10 && count.messages > 1_000, "{count:?}");
+    assert!(count.expired > 50 && count.messages > 1_000, "{count:?}");
 }
 
 #[test]
