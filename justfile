@@ -55,7 +55,7 @@ keys:
 deny:
     cargo deny check licenses bans sources
 
-# A table of docs/performance.md: lists, daemon.
+# A table of docs/performance.md: lists, daemon, schedules, rehearse.
 bench table:
     cargo build --release
     cargo run --release -p imbabot-bench -- {{ table }}

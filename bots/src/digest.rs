@@ -75,8 +75,8 @@ mod tests {
         chat.open_room("Support");
         chat.join("Ada", 7);
         chat.poll();
-        chat.advance(hours(9));
-        assert_eq!(chat.sent(), ["Lobby: New today: 2 rooms, 1 users."]);
+        chat.advance_to("2026-03-02T18:00:00Z");
+        assert_eq!(chat.last_sent(), "Lobby: New today: 2 rooms, 1 users.");
         chat.world().check();
     }
 

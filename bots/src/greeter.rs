@@ -70,7 +70,20 @@ mod tests {
         chat.close_room(gone);
         chat.poll();
         chat.advance(hours(25));
-        assert_eq!(chat.sent(), ["Stays: Welcome!", "Goes: Welcome!", "Stays: Still here?"]);
+        chat.expect_sent(["Stays: Welcome!", "Goes: Welcome!", "Stays: Still here?"]);
+        chat.world().check();
+    }
+
+    #[test]
+    fn an_answer_that_is_lost_and_a_server_that_is_away_double_nothing() {
+        let mut chat = greeter(r#"{"greeting": "Welcome!", "follow_up": "Still here?"}"#);
+        chat.lose_next_reply();
+        chat.open_room("Support");
+        chat.poll();
+        chat.advance(hours(23));
+        chat.server_down_for(minutes(90));
+        chat.advance(hours(24));
+        chat.expect_sent(["Support: Welcome!", "Support: Still here?"]);
         chat.world().check();
     }
 }

@@ -166,7 +166,7 @@ fn version_tells_what_it_was_built_with() {
         assert!(verbose.stdout.contains(word), "{word}: {}", verbose.stdout);
     }
     let json = end_of(program(&["version", "--verbose", "--json"]), "").expect(0).json();
-    assert_eq!(json["bots"], json!(["digest", "greeter"]));
+    assert_eq!(json["bots"], json!(["digest", "greeter", "rules"]));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run confirmation`
+//! See README.md: `cargo fuzz run -s none confirmation`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| imbabot_fuzz::confirmation(data));

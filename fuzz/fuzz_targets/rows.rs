@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run rows`
+//! See README.md: `cargo fuzz run -s none rows`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| imbabot_fuzz::rows(data));

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run splitter`
+//! See README.md: `cargo fuzz run -s none splitter`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| imbabot_fuzz::splitter(data));

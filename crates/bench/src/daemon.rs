@@ -2,13 +2,14 @@
 //! answers with 100,000 rooms and with a million. Beside it the loop that one writes first, in Rust and
 //! in Python. All are there at once; each has its turn while the others are stopped.
 
+mod claims;
 mod contender;
 mod naive;
 mod process;
 mod server;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -132,6 +133,51 @@ fn large(lines: &mut Vec<Line>) -> anyhow::Result<()> {
         ));
     }
     lines.push(memory("P6 memory, 1000000 rooms", steady, 128.0));
+    everything_changes(&daemon, &server, lines)
+}
+
+/// Every one of a million rooms changes, and meanwhile somebody sends.
+fn everything_changes(
+    daemon: &Contender,
+    server: &Server,
+    lines: &mut Vec<Line>,
+) -> anyhow::Result<()> {
+    server.change_one_in(1);
+    daemon.forget_peak()?;
+    let (polls, begun) = (server.requests("imbabot"), Instant::now());
+    while server.requests("imbabot") == polls {
+        daemon.hurry()?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    server.change_one_in(0);
+    // The next request comes when all of that is committed.
+    let over = || server.requests("imbabot") > polls + 1 || begun.elapsed() > PATIENCE;
+    let (binary, config) = (binary()?, daemon.config().context("a daemon has a configuration")?);
+    claims::send_until(&binary, config, || {
+        let _ = daemon.hurry();
+        over()
+    })?;
+    let waits = claims::waits(&binary, config)?;
+    let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
+    let (peak, now) = (daemon.peak()?, daemon.resident()?);
+    say(&format!(
+        "imbabot, 1000000 rooms, all changed: {:.1} s, {peak:.1} MiB at most, {now:.1} MiB now; {} messages waited \
+         for their claim {:.0} ms (median), {:.0} ms (p95), {:.0} ms (at most)",
+        begun.elapsed().as_secs_f64(),
+        waits.len(),
+        at(0.5),
+        at(0.95),
+        at(1.0),
+    ));
+    lines.push(Line {
+        goal: "a claim while 1000000 rooms change, p95".into(),
+        ours: format!("{:.0} ms", at(0.95)),
+        yardstick: "100 ms".into(),
+        ratio: at(0.95) / 100.0,
+        hold: Mark::AtMost(1.0),
+        reach: Mark::AtMost(1.0),
+    });
+    lines.push(memory("memory at most, 1000000 rooms change", peak, 128.0));
     Ok(())
 }
 

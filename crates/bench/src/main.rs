@@ -6,6 +6,7 @@
 
 mod daemon;
 mod lists;
+mod rehearse;
 mod schedules;
 mod table;
 
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 const TABLES: &str = "\
 lists      P1 to P5: a list in memory, compared with the last one
 daemon     P6: the whole daemon over HTTP, with 100,000 rooms and with a million
-schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler";
+schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler
+rehearse   P17: a year of the sample configuration over 1,000 rooms";
 
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +24,8 @@ fn main() -> ExitCode {
     let done = match given[..] {
         ["lists"] => lists::run(),
         ["daemon"] => daemon::run(),
-        [daemon::NAIVE] => daemon::naive(),
+        [daemon::NAIVE, _] => daemon::naive(),
+        ["rehearse"] => rehearse::run(),
         ["schedules"] => schedules::run(),
         ["schedules", part] => schedules::part(part),
         _ => Err(anyhow::anyhow!("which table?\n{TABLES}")),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use imbabot_core::{RoomId, Timestamp};
 
+use crate::activity::ActivitySignal;
 use crate::bot::Result;
 use crate::foreign::ForeignMarkup;
 use crate::memory::{Memory, MemoryReader, MemoryWrite};
@@ -87,6 +88,8 @@ pub struct Setting {
     pub now: Timestamp,
     /// Whether nothing of this reaches a real room.
     pub rehearsing: bool,
+    /// Whether the widget's lists tell that somebody writes.
+    pub activity: ActivitySignal,
     /// How the widget shows foreign markup.
     pub markup: ForeignMarkup,
     /// The longest text that can be sent, in bytes.
@@ -214,16 +217,31 @@ impl Context {
         &self.setting.widget
     }
 
+    /// The id of the event, as `imbabot events` shows it: the same when it is tried again.
+    #[must_use]
+    pub fn event_id(&self) -> &str {
+        &self.setting.event
+    }
+
     /// The name under which this bot runs.
     #[must_use]
     pub fn bot(&self) -> &BotName {
         &self.setting.bot
     }
 
-    /// Whether this is a rehearsal: skip what reaches the world outside by other ways.
+    /// Whether this is a rehearsal (`imbabot rehearse`): skip what reaches the world outside by other
+    /// ways. What is sent through this context needs no care: it reaches a simulated chat only.
     #[must_use]
     pub fn rehearsing(&self) -> bool {
         self.setting.rehearsing
+    }
+
+    /// Whether rooms of this widget are touched when somebody writes in them, as far as the daemon knows
+    /// by now. A bot that takes a room without [`Touched`](crate::RoomChange::Touched) for a quiet one
+    /// should not where this is [`ActivitySignal::Absent`].
+    #[must_use]
+    pub fn activity_signal(&self) -> ActivitySignal {
+        self.setting.activity
     }
 
     /// A room of the last committed snapshot.

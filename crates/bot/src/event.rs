@@ -94,6 +94,19 @@ pub enum RoomChange {
 }
 
 impl RoomChange {
+    /// All of them, in the order of this page.
+    pub const ALL: &'static [Self] = &[
+        Self::Opened,
+        Self::Renamed,
+        Self::KindChanged,
+        Self::StatusChanged,
+        Self::VisibilityChanged,
+        Self::AdminChanged,
+        Self::Touched,
+        Self::Gone,
+        Self::Returned,
+    ];
+
     /// The word that the ledger and templates use: `opened`, `renamed` …
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod activity;
 pub mod bot;
 pub mod context;
 pub mod event;
@@ -13,6 +14,7 @@ pub mod schedule;
 pub mod template;
 pub mod units;
 
+pub use activity::ActivitySignal;
 pub use bot::{Bot, Listen, Result};
 pub use context::{Context, Effects, Setting, TooMuch};
 pub use event::{DeliveryEvent, Event, RoomChange, RoomEvent, TimerEvent, UserChange, UserEvent};

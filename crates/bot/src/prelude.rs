@@ -4,6 +4,7 @@ pub use async_trait::async_trait;
 pub use imbabot_core::{RoomId, RoomKind, SiteUserId, Timestamp, UserId};
 pub use serde::{Deserialize, Serialize};
 
+pub use crate::activity::ActivitySignal;
 pub use crate::bot::{Bot, Listen, Result};
 pub use crate::context::Context;
 pub use crate::event::{

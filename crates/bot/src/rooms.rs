@@ -225,6 +225,12 @@ impl RoomSelector {
         room.deleted_at.is_none() && self.chooses(room.id, &room.name, room.kind, room.is_public)
     }
 
+    /// Whether the room is chosen, of which a bot was told.
+    #[must_use]
+    pub fn includes(&self, room: &Room) -> bool {
+        self.chooses(room.id, room.name.raw(), room.kind, room.is_public)
+    }
+
     fn chooses(&self, id: RoomId, name: &str, kind: RoomKind, is_public: bool) -> bool {
         let fields = &self.0.fields;
         fields.ids.as_ref().is_none_or(|ids| ids.binary_search(&id).is_ok())

@@ -68,6 +68,14 @@ impl Template {
         Self::compile(source, &[ROOM, SCHEDULE])
     }
 
+    /// A template for what is said about a change of a room: `room` and `event` can be used.
+    ///
+    /// # Errors
+    /// The text is no template, or uses a variable, filter or test that does not exist.
+    pub fn room_event(source: &str) -> std::result::Result<Self, TemplateError> {
+        Self::compile(source, &[ROOM, EVENT])
+    }
+
     fn compile(source: &str, known: &[&[&str]]) -> std::result::Result<Self, TemplateError> {
         if source.len() > MAX_SOURCE {
             let message = format!("the template has more than {MAX_SOURCE} bytes");
@@ -318,6 +326,13 @@ mod tests {
     fn an_error_names_its_line() {
         let error = Template::announcement("Hello,\n{{ room.nmae }}!").unwrap_err();
         assert_eq!(error.line(), Some(2));
+    }
+
+    #[test]
+    fn about_a_change_of_a_room_nothing_is_known_of_an_occurrence() {
+        assert!(Template::room_event("{{ room.name }} {{ event.change }}").is_ok());
+        let error = Template::room_event("{{ occurrence.at }}").unwrap_err().to_string();
+        assert!(error.contains("unknown variable `occurrence.at`"), "{error}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ const LISTS: [&str; 14] = [
     r#"{"success":true,"data":[{"id":1,"name":"\\"},{"id":2,"t":"\"{"},{}]}"#,
 ];
 
-const ROWS: [&str; 8] = [
+const ROWS: [&str; 9] = [
     r#"{"id":1853,"pipe":"5fde_16","name":"Technical support","admin_id":2157,"type":3,"tab":0,"is_public":0,"status":0,"imba_id":627,"created_at":"2020-12-19 20:42:07","updated_at":"2020-12-19 20:42:07","deleted_at":null}"#,
     r#"{"id":2046,"login":"NULL","password":"NULL","remote_user_id":"1","status":"admin","avatar_url":"https://x/y?s=48","user_data":null,"imba_id":627,"updated_at":1608275827}"#,
     r#"{"id":"7","name":12345678901234567890123,"type":"1","is_public":"true","meta":[],"x":{"a":[1.50,1e999,{}]}}"#,
@@ -44,6 +44,7 @@ const ROWS: [&str; 8] = [
     r#"{"id":18446744073709551615,"name":null,"status":-9223372036854775808,"deleted_at":[1]}"#,
     r#"{"name":"\",\"id\":9","id" : 10 ,"remote_user_id":"P11-A","type":null}"#,
     r#"{"id":7,"name":NaN}"#,
+    r#"{"id":7,"id":" 98","name":"x"}"#,
     "null",
 ];
 

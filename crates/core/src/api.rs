@@ -19,7 +19,7 @@ use crate::wire::multipart::Form;
 
 pub use get_rooms::{GetRooms, RoomsAuth};
 pub use get_users::GetUsers;
-pub use list::{List, ListSummary, Quarantined, Sink, TakeElements, is_senseless};
+pub use list::{List, ListSummary, Quarantined, Sink, TakeElements, is_senseless, repeats_itself};
 pub use probe::Probe;
 pub use send_msg::SendMsg;
 

@@ -86,6 +86,12 @@ impl SecretKey {
         Ok(Self(SecretString::from(text)))
     }
 
+    /// Whether it is the same key; for telling that one was changed, without showing either.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+
     /// Whether this text gives the key away: as it is, or in base64 (at any offset, plain or for
     /// URLs), percent-encoded, in hex, or escaped as in JSON. For tests of whole programs and for
     /// refusing to repeat an answer that does it.

@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use api::{
     Api, ApiOptions, GetRooms, GetUsers, List, ListSummary, Probe, Quarantined, RoomsAuth, SendMsg,
-    Sink, TakeElements, is_senseless,
+    Sink, TakeElements, is_senseless, repeats_itself,
 };
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use client::{HttpSettings, HttpTransport, Resolver};

@@ -7,14 +7,18 @@ mod doctor;
 mod events;
 mod ledger;
 mod lists;
+mod manual;
 mod pause;
 mod plan;
+#[cfg(feature = "rehearse")]
+mod rehearse;
 pub(crate) mod run;
 mod schedules;
 mod send;
 #[cfg(feature = "simulator")]
 mod simulator;
 mod status;
+mod store;
 mod when;
 mod why;
 
@@ -90,6 +94,8 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Users(options) => block_on(lists::users(command, options)),
         Verb::Doctor(options) => block_on(doctor::doctor(command, options)),
         Verb::Plan(options) => block_on(plan::plan(command, options)),
+        #[cfg(feature = "rehearse")]
+        Verb::Rehearse(options) => block_on(rehearse::rehearse(command, options)),
         Verb::Schedules { verb } => block_on(schedules::schedules(command, verb)),
         Verb::Deliveries { verb, filter } => {
             block_on(deliveries::deliveries(command, verb, filter))
@@ -102,6 +108,9 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
         Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),
         Verb::Ledger { verb } => block_on(ledger::ledger(command, verb)),
+        Verb::Store { verb } => block_on(store::store(command, verb)),
+        Verb::Completions { shell } => Ok(manual::completions(shell)),
+        Verb::Man => manual::man(),
         #[cfg(feature = "simulator")]
         Verb::Simulator(options) => block_on(simulator::simulator(command, options)),
     }
@@ -110,21 +119,26 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
 /// Two workers: one may be busy with a long list while the other answers a probe. Bots have threads
 /// of their own.
 fn block_on(future: impl Future<Output = Result>) -> Result {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("imbabot")
-        .enable_all()
-        .build();
+    let refused = |why: &str| {
+        let failure = Failure::new(Exit::Internal, "IMB-X-RUNTIME", format!("no runtime: {why}"));
+        Err(failure.hint("look at the limits of the process: open files, threads, memory"))
+    };
+    // Where files cannot be opened it panics instead of saying so.
+    let runtime = imbabot_scheduler::contained(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("imbabot")
+            .enable_all()
+            .build()
+    });
     match runtime {
-        Ok(runtime) => {
+        Ok(Ok(runtime)) => {
             let end = runtime.block_on(future);
             runtime.shutdown_background();
             end
         }
-        Err(error) => {
-            let message = format!("no runtime: {}", error.kind());
-            Err(Failure::new(Exit::Internal, "IMB-X-RUNTIME", message))
-        }
+        Ok(Err(error)) => refused(&error.kind().to_string()),
+        Err(words) => refused(&imbabot_core::escape_foreign(&words, 200)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! never reads the clock, and never repeats a secret.
 
 mod bot;
+mod changes;
 mod code;
 mod delivery;
 mod document;
@@ -21,6 +22,7 @@ mod problem;
 mod read;
 mod render;
 mod rooms;
+mod rules;
 mod sample;
 mod schedule;
 mod schema;
@@ -28,19 +30,21 @@ mod secrets;
 mod show;
 mod source;
 mod store;
+mod text;
 mod units;
 mod value;
 mod walk;
 mod widget;
 
 pub use bot::BotConfig;
+pub use changes::summary;
 pub use code::Code;
 pub use delivery::{Backoff, Delivery};
 pub use environment::Environment;
 pub use http::Http;
 pub use kinds::Kinds;
 pub use limits::Limits;
-pub use load::{DEFAULT_PATHS, LoadOptions, Loaded, load};
+pub use load::{DEFAULT_PATHS, LoadOptions, Loaded, load, load_without_secrets};
 pub use log::{Log, LogFormat};
 pub use poll::Poll;
 pub use problem::{Problem, Problems, Severity, to_json};

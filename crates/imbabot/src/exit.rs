@@ -103,6 +103,11 @@ impl From<imbabot_store::Error> for Failure {
                 "nothing was changed. Stop the daemon, keep the file and its -wal for \
                  inspection, and put a backup in its place",
             ),
+            ErrorKind::Restored => failure.hint(
+                "nothing was changed. `imbabot store reanchor` takes an old copy into use, and sends \
+                 nothing that may have been sent since; for a store that was only moved, remove the \
+                 file that ends in .seen. See \"Disasters\" in docs/operating.md",
+            ),
             ErrorKind::OtherWidget => failure.hint(
                 "give the new widget another `name`, or another store; the old id would also do",
             ),

@@ -9,6 +9,7 @@ mod exit;
 mod http;
 mod output;
 mod registry;
+pub mod rules;
 mod setup;
 mod telemetry;
 mod why;
@@ -21,3 +22,8 @@ pub use imbabot_bot::{
 pub use imbabot_core as core;
 /// Tests for bots: virtual time, a simulated chat, no sleep.
 pub use imbabot_testing as testing;
+
+/// The chapter on tests, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Chapter;

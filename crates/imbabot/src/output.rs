@@ -52,6 +52,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Bytes on stdout, as they are.
+pub(crate) fn bytes(bytes: &[u8]) {
+    let _ = std::io::stdout().lock().write_all(bytes);
+}
+
 /// Whether the reader of stdout is still there.
 pub(crate) fn try_line(text: &str) -> bool {
     writeln!(std::io::stdout().lock(), "{text}").is_ok()

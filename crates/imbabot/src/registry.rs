@@ -9,12 +9,25 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::Kinds;
+use crate::rules::{self, Rules};
 
 type Make = Box<dyn Fn(&Value) -> Result<Arc<dyn Bot>, String> + Send + Sync>;
 
 /// Kinds of bots by name.
-#[derive(Default)]
-pub(crate) struct Registry(BTreeMap<String, Make>);
+pub(crate) struct Registry {
+    kinds: BTreeMap<String, Make>,
+    /// The kind `rules` is ours, and not one of the program's own.
+    rules: bool,
+}
+
+/// Every program has bots without code.
+impl Default for Registry {
+    fn default() -> Self {
+        let mut registry = Self { kinds: BTreeMap::new(), rules: false };
+        registry.add::<Rules>(rules::KIND);
+        Self { rules: true, ..registry }
+    }
+}
 
 /// Runs code of a bot: a panic in it is a mistake of its settings, and no end of the program.
 fn contained<T>(code: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
@@ -39,16 +52,17 @@ impl Registry {
                 Ok(Arc::new(bot))
             })
         };
-        self.0.insert(kind.to_owned(), Box::new(make));
+        self.rules &= kind != rules::KIND;
+        self.kinds.insert(kind.to_owned(), Box::new(make));
     }
 
     #[cfg(feature = "demo")]
     pub(crate) fn has(&self, kind: &str) -> bool {
-        self.0.contains_key(kind)
+        self.kinds.contains_key(kind)
     }
 
     pub(crate) fn make(&self, kind: &str, settings: &Value) -> Result<Arc<dyn Bot>, String> {
-        match self.0.get(kind) {
+        match self.kinds.get(kind) {
             Some(make) => make(settings),
             None => Err(format!("there is no kind of bot called {kind:?}")),
         }
@@ -56,7 +70,10 @@ impl Registry {
 
     /// What a configuration is checked against.
     pub(crate) fn kinds(&self) -> Kinds<'_> {
-        self.0.iter().fold(Kinds::new(), |kinds, (name, make)| {
+        self.kinds.iter().fold(Kinds::new(), |kinds, (name, make)| {
+            if self.rules && name == rules::KIND {
+                return kinds.with_rules();
+            }
             kinds.with(name, move |settings| {
                 let bot = make(settings)?;
                 contained(|| {

@@ -17,11 +17,20 @@ use crate::registry::Registry;
 
 /// What the engine is to do by this configuration.
 pub(crate) fn settings(config: &Config, registry: &Registry) -> Result<Settings, Failure> {
+    settings_with(config, registry, |widget| api(config, widget))
+}
+
+/// The same, with another way to the widgets.
+pub(crate) fn settings_with(
+    config: &Config,
+    registry: &Registry,
+    mut api: impl FnMut(&Widget) -> Result<Api, Failure>,
+) -> Result<Settings, Failure> {
     let mut settings = Settings::new();
     for widget in &config.widgets {
         settings.widgets.push(WidgetSettings {
             name: widget.name.clone(),
-            api: api(config, widget)?,
+            api: api(widget)?,
             sender: widget.sender.clone(),
             rooms_by_jwt: widget.rooms_auth == RoomsAuth::Jwt,
             markup: widget.foreign_markup,
@@ -109,12 +118,17 @@ pub(crate) fn api(config: &Config, widget: &Widget) -> Result<Api, Failure> {
     let transport = HttpTransport::new(http).map_err(|error| {
         Failure::new(Exit::Config, "IMB-C-CLIENT", format!("the widget {}: {error}", widget.name))
     })?;
+    let credentials = Credentials::new(widget.id, widget.secret.clone());
+    Ok(Api::new(Arc::new(transport), credentials).with_options(api_options(config)))
+}
+
+/// How answers are read.
+pub(crate) fn api_options(config: &Config) -> ApiOptions {
     let mut options = ApiOptions::default();
     options.rules =
         ClassifyRules { not_applied_statuses: config.delivery.not_applied_statuses.clone() };
     options.max_list = config.poll.max_body;
-    let credentials = Credentials::new(widget.id, widget.secret.clone());
-    Ok(Api::new(Arc::new(transport), credentials).with_options(options))
+    options
 }
 
 pub(crate) fn bodies(config: &Config) -> imbabot_store::Bodies {

@@ -16,6 +16,8 @@ mod errors;
 mod layers;
 #[path = "config/nasty_times.rs"]
 mod nasty_times;
+#[path = "config/rules.rs"]
+mod rules;
 #[path = "config/samples.rs"]
 mod samples;
 #[path = "config/secrets.rs"]

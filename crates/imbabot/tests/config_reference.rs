@@ -28,6 +28,20 @@ fn the_sample_is_what_the_table_of_keys_says() {
 }
 
 #[test]
+fn the_schema_beside_the_sample_is_what_the_program_prints() {
+    let printed = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    let path = repository().join("config/imbabot.schema.json");
+    if update() {
+        std::fs::write(&path, &printed).unwrap();
+        return;
+    }
+    let hint = SAMPLE.lines().next().unwrap();
+    assert_eq!(hint, "#:schema ./imbabot.schema.json", "editors look at the first line");
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(kept, printed, "run the tests once with IMBABOT_UPDATE=1");
+}
+
+#[test]
 fn the_book_lists_every_key_as_the_table_has_it() {
     let (_, keys) = reference();
     let path = repository().join("docs/configuration.md");

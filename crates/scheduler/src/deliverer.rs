@@ -21,6 +21,7 @@ use imbabot_store::{
 
 use crate::breaker::{Breaker, Refused};
 use crate::metrics::Family;
+use crate::poller::activity::Sent;
 use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared, tell_redirect, tell_refused};
 
@@ -259,6 +260,7 @@ async fn attempt(
     settings: &Settings,
     delivery: ClaimedDelivery,
 ) -> Result<(), Fatal> {
+    let began = shared.clock.elapsed();
     let outcome = match settings.widget(&delivery.widget) {
         Some(widget) => send(shared, settings, widget, &delivery).await,
         // Removed by a reload between claim and send: nothing left.
@@ -292,6 +294,11 @@ async fn attempt(
         }
     }
     tell(&delivery, &outcome);
+    if let Next::Delivered { time: Some(server_time), .. } = next {
+        let (room, ended) = (delivery.room, shared.clock.elapsed());
+        let sent = Sent { room, server_time, began, ended };
+        shared.activity(&delivery.widget, |activity| activity.sent(sent));
+    }
     settle(shared, settings, &delivery, outcome, next).await
 }
 

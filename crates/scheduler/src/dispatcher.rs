@@ -183,6 +183,7 @@ async fn run_handler(
         event: entry.event_name(),
         now: entry.at,
         rehearsing: settings.rehearsing,
+        activity: shared.activity(&widget.name, |activity| activity.signal()),
         markup: widget.markup,
         max_text: settings.delivery.max_text,
         rooms: lookup.clone(),

@@ -21,9 +21,12 @@ use crate::status::{NotReady, Status};
 use crate::supervisor::{self, Task};
 use crate::{deliverer, dispatcher, housekeeping, poller, timer};
 
-/// How often the store is asked whether another process changed it: a `send` beside the daemon is
-/// posted within a second, a pause obeyed within one.
+/// How often the store is asked whether another process changed it, where it does not say by itself
+/// that it was written to: a `send` beside the daemon is posted within a second, a pause obeyed within one.
 const WATCH: Duration = Duration::from_millis(400);
+/// Under load a store is written to all the time, by ourselves most of all: what comes within so
+/// long is one thing to look at.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often counts and pauses are read for the status.
 const COUNT: Duration = Duration::from_secs(5);
 /// A task that has not looked around for so long is stalled; each looks at least once a minute.
@@ -402,6 +405,7 @@ async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
                 return Ok(());
             }
             () = shared.clock.sleep(WATCH) => {}
+            () = shared.store.stirred() => shared.clock.sleep(GATHER).await,
         }
     }
 }

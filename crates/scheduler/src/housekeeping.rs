@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imbabot_bot::Schedule;
-use imbabot_store::InspectionMark;
+use imbabot_store::{Care, CareKind, InspectionMark};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::metrics::Family;
@@ -175,6 +175,7 @@ pub(crate) async fn verify(shared: &Shared) {
             shared.clock.sleep(took).await;
         }
     }
+    remember(shared, CareKind::Verify, &turn.done.found).await;
     let JobStatus { records, problems, .. } = turn.done;
     if problems == 0 {
         tracing::info!(records, "no record of the store contradicts another");
@@ -205,5 +206,15 @@ pub(crate) async fn check(shared: &Shared) {
             tracing::warn!(code = error.code(), "the store could not be checked: {error}");
             turn.problem(error.to_string());
         }
+    }
+    remember(shared, CareKind::Integrity, &turn.done.found).await;
+}
+
+/// For `imbabot store info`, also over restarts. A store that does not take it decides nothing.
+async fn remember(shared: &Shared, what: CareKind, found: &[String]) {
+    let told = found.first().cloned().unwrap_or_default();
+    let care = Care { what, at: shared.clock.now(), well: found.is_empty(), told };
+    if let Err(error) = shared.store.cared(care).await {
+        tracing::debug!(code = error.code(), "{error}; the check is not remembered");
     }
 }

@@ -2,6 +2,7 @@
 //! One poll of a list at a time, and each list at a pace of its own; a list that is cut, odd or another widget's is no snapshot, never
 //! an empty one. Sends nothing.
 
+pub(crate) mod activity;
 mod ahead;
 mod commit;
 mod conclude;
@@ -18,9 +19,9 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use imbabot_bot::{Listen, WidgetName};
+use imbabot_bot::{ActivitySignal, Listen, WidgetName};
 use imbabot_core::{Error, Probe, Room, User};
-use imbabot_store::{Learned, ListKind, Source};
+use imbabot_store::{Capabilities, Learned, ListKind, Source};
 
 use crate::breaker::Refused;
 use crate::diff::Index;
@@ -28,6 +29,7 @@ use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 use crate::status::NotReady;
 
+use activity::Activity;
 use ahead::Ahead;
 use conclude::{conclude, tell_cut};
 use learn::Known;
@@ -126,7 +128,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                 (Arc::clone(&shared), Arc::clone(&settings), widget.clone());
             let (key, index) = (key.clone(), list.index.take());
             // That it moves is known once it was seen.
-            let heed = known.get(&key.0).is_none_or(|known| !known.capabilities().updated_at_moves);
+            let heed = known.get(&key.0).is_none_or(|known| !known.capabilities().updated_at_moves)
+                || (key.1 == ListKind::Rooms
+                    && shared.activity(&key.0, |activity| activity.is_open()));
             polls.push(
                 async move {
                     let begun = shared.clock.elapsed();
@@ -162,6 +166,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                     }
                     let known = known.entry(key.0.clone()).or_default();
                     known.note(key.1, seen, &list.counted, took);
+                    let activity =
+                        shared.activity(&key.0, |known| (known.signal(), known.silent()));
+                    known.note_activity(activity);
                     learn(&shared, &key.0, known).await?;
                     let told = list.counted.told();
                     shared.board.widget(&key.0, |status| {
@@ -221,7 +228,15 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
 async fn remembered(shared: &Shared) -> imbabot_store::Result<BTreeMap<WidgetName, Known>> {
     let learned = shared.store.learned().await?.into_iter();
     let polls = learned.filter(|learned| learned.source == Source::Polls);
-    Ok(polls.map(|l| (l.widget, Known::remembered(l.capabilities))).collect())
+    Ok(polls
+        .map(|l| {
+            let Capabilities { activity, silent_messages, .. } = l.capabilities;
+            shared.activity(&l.widget, |known| {
+                *known = Activity::remembered(activity, silent_messages);
+            });
+            (l.widget, Known::remembered(l.capabilities))
+        })
+        .collect())
 }
 
 /// Shows what is known of a server, and writes it down if it is time.
@@ -278,6 +293,53 @@ fn adopt(
     }
 }
 
+/// Watches the rooms of messages that were confirmed since the last list, as that one had them. What
+/// cannot be read is not watched; the next verb of the store tells why.
+async fn watch(shared: &Shared, widget: &WidgetName) {
+    let fresh = shared.activity(widget, Activity::fresh);
+    let ids: Vec<_> = fresh.iter().map(|sent| sent.room).collect();
+    if ids.is_empty() {
+        return;
+    }
+    let Ok(before) = shared.store.rooms_by_id(widget, &ids).await else { return };
+    shared.activity(widget, |activity| {
+        for sent in fresh {
+            if let Some(room) = before.iter().find(|room| room.id == sent.room) {
+                activity.watch(sent, room.clone());
+            }
+        }
+    });
+}
+
+/// What a good list says of the rooms that are watched.
+async fn look_at_watched(shared: &Shared, widget: &WidgetName, seen: &Seen) {
+    let watched = shared.activity(widget, |activity| activity.watched());
+    let rooms = if watched.is_empty() {
+        Some(Vec::new())
+    } else {
+        shared.store.rooms_by_id(widget, &watched).await.ok()
+    };
+    let now = shared.clock.elapsed();
+    let (before, after) = shared.activity(widget, |activity| {
+        let before = activity.signal();
+        if seen.touched && activity.is_open() {
+            activity.touched();
+        }
+        if let Some(rooms) = &rooms {
+            activity.listed(now, rooms);
+        }
+        (before, activity.signal())
+    });
+    if before != after && after == ActivitySignal::Absent {
+        tracing::warn!(
+            widget = widget.as_str(),
+            code = "IMB-P-NO-ACTIVITY",
+            "no_activity_signal: messages of ours were confirmed, and `updated_at` of their rooms has not \
+             moved since. Bots are never told that somebody wrote (`touched`), and can ask for that"
+        );
+    }
+}
+
 async fn poll(
     shared: &Shared,
     settings: &Settings,
@@ -311,7 +373,13 @@ async fn poll(
     };
     match kind {
         ListKind::Rooms => {
-            poll_list::<Room>(shared, settings, widget, kind, index, heed_updated_at).await
+            watch(shared, &widget.name).await;
+            let polled =
+                poll_list::<Room>(shared, settings, widget, kind, index, heed_updated_at).await;
+            if let End::Good(seen) = &polled.1 {
+                look_at_watched(shared, &widget.name, seen).await;
+            }
+            polled
         }
         ListKind::Users => {
             poll_list::<User>(shared, settings, widget, kind, index, heed_updated_at).await

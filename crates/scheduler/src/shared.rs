@@ -17,6 +17,7 @@ use crate::breaker::{Breaker, Reason, Refused, Stops};
 use crate::clock::Clock;
 use crate::executor::BotExecutor;
 use crate::metrics::{Family, Metrics};
+use crate::poller::activity::Activity;
 use crate::settings::Settings;
 use crate::status::{NotReady, StatusBoard};
 
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     /// How far each widget's server is ahead of this host, in microseconds, by its last list.
     ahead: Mutex<BTreeMap<WidgetName, i64>>,
+    /// Whether each widget's lists tell that somebody writes.
+    activities: Mutex<BTreeMap<WidgetName, Activity>>,
     /// Somebody watches whether the tasks are alive.
     pub(crate) watched: AtomicBool,
     /// What all chance of this run comes from.
@@ -142,6 +145,7 @@ impl Shared {
             schedules_changed: AtomicBool::new(false),
             idle: Idle::default(),
             ahead: Mutex::default(),
+            activities: Mutex::default(),
             watched: AtomicBool::new(false),
             seed,
             jitter: AtomicU64::new(seed),
@@ -167,6 +171,16 @@ impl Shared {
     pub(crate) fn servers_ahead(&self) -> Vec<(WidgetName, i64)> {
         let all = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(widget, ahead)| (widget.clone(), *ahead)).collect()
+    }
+
+    /// Asks or tells what is known of a widget's activity.
+    pub(crate) fn activity<T>(
+        &self,
+        widget: &WidgetName,
+        act: impl FnOnce(&mut Activity) -> T,
+    ) -> T {
+        let mut all = self.activities.lock().unwrap_or_else(PoisonError::into_inner);
+        act(all.entry(widget.clone()).or_default())
     }
 
     /// Asks or tells the breakers of a widget, and shows what follows.

@@ -164,6 +164,16 @@ impl Simulator {
         }
     }
 
+    /// Puts rooms into the lists as they are, under their own ids; rooms that are opened afterwards
+    /// get higher ones. Nobody is told of a change.
+    pub fn place_rooms(&self, rooms: impl IntoIterator<Item = Room>) {
+        let mut state = self.state();
+        for room in rooms {
+            state.next_room = state.next_room.max(room.id.saturating_add(1));
+            state.rooms.insert(room.id, room);
+        }
+    }
+
     /// Fills in what the vendor's sample responses show: user 2046 (site user 1), the rooms 1853
     /// and 1314, and room 1536, to which the sample posts.
     pub fn load_vendor_sample(&self) {

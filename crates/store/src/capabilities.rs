@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use imbabot_bot::WidgetName;
+use imbabot_bot::{ActivitySignal, WidgetName};
 use imbabot_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +127,12 @@ pub struct Capabilities {
     /// Some row's `updated_at` was seen to move.
     #[serde(default)]
     pub updated_at_moves: bool,
+    /// Whether `updated_at` moves with messages, judged by our own.
+    #[serde(default)]
+    pub activity: ActivitySignal,
+    /// How many of our messages in a row moved nothing.
+    #[serde(default)]
+    pub silent_messages: u32,
     /// How many seconds the server's clock is ahead of ours.
     #[serde(default)]
     pub server_ahead_seconds: Option<i64>,

@@ -155,6 +155,7 @@ macro_rules! store_conformance {
         $crate::conformance_cases! { $backend, snapshots:
             a_snapshot_is_the_baseline_once_it_is_whole
             what_is_gone_is_remembered_and_not_listed
+            an_index_of_any_length_comes_whole_and_in_order
             rooms_come_in_pages_by_ascending_number_to_the_largest
             a_selector_chooses_among_all_rooms
             users_are_kept_beside_rooms

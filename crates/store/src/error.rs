@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The file was written by a newer imbabot.
     Newer,
+    /// It is a copy that was not yet taken into use: what happened after it was made is not in it.
+    Restored,
     /// Another process runs on this store.
     Held {
         /// Its process id, if it could be read.
@@ -70,6 +72,7 @@ impl Error {
             ErrorKind::Io => "IMB-S-IO",
             ErrorKind::Corrupt => "IMB-S-CORRUPT",
             ErrorKind::Newer => "IMB-S-NEWER",
+            ErrorKind::Restored => "IMB-S-RESTORED",
             ErrorKind::Held { .. } => "IMB-S-HELD",
             ErrorKind::Unusable => "IMB-S-UNUSABLE",
             ErrorKind::OtherWidget => "IMB-S-OTHER-WIDGET",

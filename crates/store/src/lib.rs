@@ -27,8 +27,8 @@ pub use inbox::{
 pub use ledger::{Inspected, InspectionMark, Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 pub use operations::{
-    CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    SignOfLife, StateCount, Tally,
+    CancelFilter, Care, CareKind, DeliveryFilter, Operations, OperatorRecord, PauseScope,
+    Resolution, RetryVerdict, SignOfLife, StateCount, Tally,
 };
 pub use outbox::{
     AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
@@ -39,7 +39,7 @@ pub use schedules::{
     OccurrenceOutcome, OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,
 };
 pub use snapshots::{ItemChange, ListKind, PollCommit, SnapshotIndex, Snapshots};
-pub use sqlite::{Bodies, Holder, Role, SqliteStore};
+pub use sqlite::{Bodies, Copied, Holder, Reanchored, Role, SqliteStore, StoreInfo};
 
 /// The durable state of one imbabot: everything that has to survive a kill at any instant.
 ///

@@ -67,9 +67,15 @@ pub trait Lifecycle {
     /// back.
     async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()>;
 
-    /// Resolves when another process may have changed the store. It may come for nothing, and it
-    /// may never come (`:memory:`).
+    /// Whether another process may have changed the store since this was asked last.
     async fn changed_by_another(&self) -> Result<bool>;
+
+    /// Resolves when somebody, this process or another, may have written since this was awaited last:
+    /// a hint to ask [`Lifecycle::changed_by_another`] now. It may come for nothing, and where a
+    /// store cannot tell it never comes, so it replaces no asking from time to time.
+    async fn stirred(&self) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// When an `unknown` delivery moves on by itself; see [`Next::Unknown`](crate::Next::Unknown).

@@ -129,6 +129,43 @@ pub struct SignOfLife {
     pub status: String,
 }
 
+/// What was done for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CareKind {
+    /// Its file was checked.
+    Integrity,
+    /// Its records were held against each other.
+    Verify,
+    /// It was copied.
+    Backup,
+}
+
+impl CareKind {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Integrity => "integrity",
+            Self::Verify => "verify",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+/// One time at which the store was looked after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Care {
+    /// What was done.
+    pub what: CareKind,
+    /// When.
+    pub at: Timestamp,
+    /// Whether all was well.
+    pub well: bool,
+    /// What was found, or which file was made.
+    pub told: String,
+}
+
 /// An operator's acts and looks.
 #[async_trait]
 pub trait Operations {
@@ -177,6 +214,12 @@ pub trait Operations {
 
     /// Looks whether the store is whole; a sentence if it is not.
     async fn check_integrity(&self, thorough: bool) -> Result<Option<String>>;
+
+    /// Remembers that the store was looked after. No part of the ledger.
+    async fn cared(&self, care: Care) -> Result<()>;
+
+    /// How it was looked after: the newest few of each kind, newest first.
+    async fn care(&self) -> Result<Vec<Care>>;
 
     /// The daemon says how it is; what it said before is forgotten. No part of the ledger.
     async fn sign(&self, sign: SignOfLife) -> Result<()>;

@@ -2,6 +2,7 @@
 //! thread owns the connection that writes and commits in groups; others only read. No request to
 //! ImbaChat is ever made from here.
 
+mod backup;
 mod capabilities;
 mod explanations;
 mod inbox;
@@ -15,20 +16,27 @@ mod operations;
 mod outbox;
 #[cfg(test)]
 mod plans;
+mod provenance;
+mod reanchor;
 mod retention;
 mod role;
 mod schedules;
 mod schema;
 mod snapshots;
+mod stir;
+mod witness;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
+pub use backup::{Copied, StoreInfo};
 use link::Link;
+pub use reanchor::Reanchored;
 pub use role::Holder;
 use role::RoleLock;
+use witness::Witness;
 
 /// Whether texts stay in the store after their delivery has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +63,9 @@ pub enum Role {
 pub struct SqliteStore {
     link: Link,
     bodies: Bodies,
+    path: Option<PathBuf>,
+    /// How far the store ever came; of whoever has the daemon's role.
+    witness: Option<Witness>,
     // Held for its lock; released when the store is dropped or the process dies.
     _role: Option<RoleLock>,
 }
@@ -66,8 +77,13 @@ impl SqliteStore {
     ///
     /// # Errors
     /// `Held` if another process has the daemon's role, `Corrupt` if the file is damaged or no
-    /// store, `Newer` if a newer program wrote it, `Unusable` if it cannot be opened as asked.
+    /// store, `Newer` if a newer program wrote it, `Unusable` if it cannot be opened as asked, and for the
+    /// daemon's role `Restored` if it is a copy that was not yet taken into use.
     pub fn open(path: &Path, role: Role, bodies: Bodies) -> Result<Self> {
+        Self::open_as(path, role, bodies, false)
+    }
+
+    fn open_as(path: &Path, role: Role, bodies: Bodies, copies: bool) -> Result<Self> {
         let lock = match role {
             Role::Daemon | Role::Brief => Some(RoleLock::take(path, role)?),
             Role::Visitor => None,
@@ -87,8 +103,17 @@ impl SqliteStore {
             })?;
         }
         schema::migrate(&mut connection, path, role)?;
+        let witness = (role != Role::Visitor).then(|| Witness::of(path));
+        if let (Some(witness), false) = (&witness, copies) {
+            provenance::recognise(&connection, path, witness)?;
+        }
         let link = Link::threads(connection, path)?;
-        Ok(Self { link, bodies, _role: lock })
+        Ok(Self { link, bodies, path: Some(path.to_owned()), witness, _role: lock })
+    }
+
+    /// The store came so far, and never falls behind that again.
+    fn witness(&self, reached: &provenance::Reached) -> Result<()> {
+        self.witness.as_ref().map_or(Ok(()), |witness| witness.write(reached))
     }
 
     /// The process in the daemon's role, if there is one; 0 if its number cannot be read.
@@ -111,7 +136,7 @@ impl SqliteStore {
         let mut connection = Connection::open_in_memory()?;
         link::configure(&connection)?;
         schema::migrate(&mut connection, Path::new(":memory:"), Role::Daemon)?;
-        Ok(Self { link: Link::inline(connection), bodies, _role: None })
+        Ok(Self { link: Link::inline(connection), bodies, path: None, witness: None, _role: None })
     }
 
     /// The version of the bundled SQLite.

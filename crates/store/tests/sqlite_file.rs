@@ -179,11 +179,11 @@ fn every_file_is_for_its_owner_only_whatever_the_umask() {
         .collect();
     rustix::process::umask(before);
     assert!(modes.iter().all(|(_, mode)| mode & 0o777 == 0o600), "{modes:?}");
-    for ending in ["", "-wal", "-shm", ".lock"] {
+    for ending in ["", "-wal", "-shm", ".lock", ".seen"] {
         let name = format!("imbabot.db{ending}");
         assert!(modes.iter().any(|(found, _)| *found == name), "{name} is missing in {modes:?}");
     }
-    assert_eq!(modes.len(), 4, "{modes:?}");
+    assert_eq!(modes.len(), 5, "{modes:?}");
 }
 
 #[test]
@@ -476,15 +476,68 @@ fn a_store_of_the_step_before_is_upgraded_with_its_queue_and_its_pauses() {
     assert_eq!(claim(&store, 10), 1);
 }
 
+/// The steps, as they were when each was the newest.
+const STEPS: [&str; 5] = [
+    include_str!("../migrations/0001_foundation.sql"),
+    include_str!("../migrations/0002_explanations.sql"),
+    include_str!("../migrations/0003_capabilities.sql"),
+    include_str!("../migrations/0004_message_numbers.sql"),
+    include_str!("../migrations/0005_sign_of_life.sql"),
+];
+
+/// A store as that step left it.
+fn of_step(path: &Path, step: usize) -> rusqlite::Connection {
+    let old = rusqlite::Connection::open(path).unwrap();
+    STEPS[..step].iter().for_each(|step| old.execute_batch(step).unwrap());
+    let version = format!("PRAGMA application_id = 0x696d6261; PRAGMA user_version = {step}");
+    old.execute_batch(&version).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    old
+}
+
 /// A store as the second step left it, in which this is paused.
 fn of_step_two(path: &Path, paused: &str) {
-    let old = rusqlite::Connection::open(path).unwrap();
-    old.execute_batch(include_str!("../migrations/0001_foundation.sql")).unwrap();
-    old.execute_batch(include_str!("../migrations/0002_explanations.sql")).unwrap();
-    old.execute_batch("PRAGMA application_id = 0x696d6261; PRAGMA user_version = 2").unwrap();
+    let old = of_step(path, 2);
     old.execute("INSERT INTO stoppage (scope, reason, since) VALUES (?1, 'paused', 5)", [paused])
         .unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_store_of_the_third_or_fourth_step_is_upgraded_with_its_queue_and_what_it_knows_of_servers() {
+    for step in [3, 4] {
+        let (_folder, path) = place();
+        // As that version wrote it: what is learned since was not known then.
+        of_step(&path, step)
+            .execute_batch(
+                "INSERT INTO capability VALUES ('w', 'polls', 5, '{\"updated_at_moves\":true,\"filters\":{},
+                     \"rooms\":{\"rows\":7,\"most\":9,\"bytes\":2100,\"milliseconds\":12,\"pages\":1}}');
+                 INSERT INTO stoppage (scope, reason, since) VALUES ('bot/b', 'paused', 5);
+                 INSERT INTO delivery (id, key, widget, room, sender, policy, text, text_sha256, state,
+                     open, counts, created_at, not_before, expires_at, keeps)
+                 VALUES (unhex('00112233445566778899aabbccddeeff'), 'k', 'w', 1, '7', 'at_most_once',
+                     'text', 'hash', 'queued', 1, 0, 1, 1, 9000000000000000, 1);
+                 INSERT INTO lane (widget, room, sender, ready_at) VALUES ('w', 1, '7', 1);",
+            )
+            .unwrap();
+        let visitor = failure(&path, Role::Visitor);
+        assert_eq!(*visitor.kind(), ErrorKind::Unusable, "only `run` upgrades");
+        let store = open(&path, Role::Daemon).unwrap();
+        let learned = run(store.learned());
+        let known = &learned[0].capabilities;
+        assert_eq!(known.rooms.as_ref().map(|rooms| (rooms.rows, rooms.most)), Some((7, 9)));
+        assert!(known.updated_at_moves);
+        assert_eq!(known.activity, imbabot_bot::ActivitySignal::Unknown);
+        assert_eq!(run(store.paused()).len(), 1);
+        assert_eq!(run(store.last_sign()), None);
+        assert_eq!(claim(&store, 10), 1, "what waited goes on waiting and then goes");
+        drop(store);
+        let version: i64 = rusqlite::Connection::open(&path)
+            .unwrap()
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert!(version >= 5, "{version}");
+        run(open(&path, Role::Daemon).unwrap().learn(learned[0].clone()));
+    }
 }
 
 #[test]
@@ -595,4 +648,30 @@ fn a_message_that_somebody_took_out_of_the_database_is_missed() {
     let found = run(store.strays(9));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("is not there, its last line says queued"), "{found:?}");
+}
+
+#[test]
+fn a_write_by_another_process_stirs_the_store_at_once() {
+    let (_folder, path) = place();
+    let store = open(&path, Role::Daemon).unwrap();
+    run(store.changed_by_another());
+    let beside = open(&path, Role::Visitor).unwrap();
+    run(beside.pause(now(), &imbabot_store::PauseScope::All, true));
+    futures_executor::block_on(store.stirred());
+    assert!(run(store.changed_by_another()));
+}
+
+#[test]
+fn a_store_that_is_closed_leaves_no_thread_behind() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    let watching = |id: &std::fs::DirEntry| {
+        std::fs::read_to_string(id.path().join("comm"))
+            .is_ok_and(|name| name.trim() == "store-watch")
+    };
+    let (_folder, path) = place();
+    // Other tests have stores too: only that none is left over for each of many is to be seen.
+    for _ in 0..50 {
+        drop(open(&path, Role::Daemon).unwrap());
+    }
+    assert!(threads().filter(watching).count() < 30);
 }

@@ -163,6 +163,8 @@ macro_rules! wrap_store {
                 fn tally() -> Tally;
                 fn prune(now: Timestamp, before: Timestamp, limit: usize) -> u64;
                 fn check_integrity(thorough: bool) -> Option<String>;
+                fn cared(care: Care) -> ();
+                fn care() -> Vec<Care>;
                 fn sign(sign: SignOfLife) -> ();
                 fn last_sign() -> Option<SignOfLife>;
             }

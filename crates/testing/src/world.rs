@@ -5,19 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_executor::{LocalPool, block_on};
+use futures_executor::block_on;
 use futures_util::future::{Either, select};
 use futures_util::task::LocalSpawnExt;
 use imbabot_bot::ForeignMarkup;
 use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp, Transport};
-use imbabot_scheduler::{Clock, Engine, Inline, Parts, Settings, WidgetSettings};
+use imbabot_scheduler::{BotExecutor, Clock, Engine, Inline, Parts, Settings, WidgetSettings};
 use imbabot_simulator::{Options, Simulator};
 use imbabot_store::{Bodies, InspectionMark, LedgerLine, SqliteStore, Store};
 
 use crate::checker::{Change, Check, Violation};
 use crate::clock::VirtualClock;
+use crate::running::Running;
 use crate::simulation::Kill;
 use crate::simulation::MortalTransport;
+use crate::transcript::Recorder;
 use crate::transport::SimTransport;
 
 /// The secret of the simulated widget.
@@ -34,12 +36,10 @@ pub struct World {
     store: Arc<dyn Store>,
     settings: Settings,
     running: Option<Running>,
+    recorder: Option<Recorder>,
+    /// When the server comes back, on the clock that never goes back.
+    down_until: Option<Duration>,
     kill: Kill,
-}
-
-struct Running {
-    engine: Engine,
-    pool: LocalPool,
 }
 
 impl World {
@@ -71,6 +71,8 @@ impl World {
             store,
             settings: Settings::new(),
             running: None,
+            recorder: None,
+            down_until: None,
             kill: Kill::default(),
         };
         let widget = world.widget(SECRET);
@@ -106,28 +108,49 @@ impl World {
         if self.running.is_some() {
             return;
         }
+        let executor: Arc<dyn BotExecutor> = match &self.recorder {
+            Some(recorder) => Arc::new(recorder.witness.clone()),
+            None => Arc::new(Inline),
+        };
         let parts = Parts {
             clock: Arc::new(self.clock.clone()),
             store: Arc::clone(&self.store),
-            executor: Arc::new(Inline),
-            settings: self.settings.clone(),
+            executor,
+            settings: self.watched_settings(),
             version: env!("CARGO_PKG_VERSION").into(),
             seed: 7,
         };
         let Some(begun) = self.unless_killed(Engine::begin(parts)) else { return };
-        let engine = must(begun);
-        let pool = LocalPool::new();
-        for task in engine.tasks() {
-            let name = task.name();
-            let run = async move {
-                if let Err(fatal) = task.start().await {
-                    fail(&format!("the {name} gave up: {fatal}"));
-                }
-            };
-            must(pool.spawner().spawn_local(run));
-        }
-        self.running = Some(Running { engine, pool });
+        self.running = Some(Running::of(must(begun)));
         self.step();
+    }
+
+    /// Writes down from now on what happens, for a transcript.
+    pub(crate) fn record(&mut self) {
+        let mut recorder = Recorder::new(self.clock.clone());
+        for widget in &self.settings.widgets {
+            recorder.watch(widget.name.clone(), &self.simulator);
+        }
+        recorder.seq = self.ledger().last().map_or(0, |line| line.seq);
+        self.recorder = Some(recorder);
+    }
+
+    pub(crate) fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.recorder.as_mut()
+    }
+
+    fn watched_settings(&self) -> Settings {
+        match &self.recorder {
+            Some(recorder) => recorder.witness.watching(self.settings.clone()),
+            None => self.settings.clone(),
+        }
+    }
+
+    /// Nobody can connect to the server until this much has passed. When it is back the lists are
+    /// polled.
+    pub fn server_down_for(&mut self, duration: Duration) {
+        self.simulator.server_down(true);
+        self.down_until = Some(self.clock.elapsed() + duration);
     }
 
     /// The engine, while it runs.
@@ -137,9 +160,22 @@ impl World {
     }
 
     /// Runs every task until nothing is due.
+    ///
+    /// # Panics
+    /// A task gave up.
     pub fn step(&mut self) {
-        if let Some(running) = &mut self.running {
-            running.pool.run_until_stalled();
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.people(now);
+        }
+        if let Some(running) = &mut self.running
+            && let Err((task, fatal)) = running.step()
+        {
+            fail(&format!("the {task} gave up: {fatal}"));
+        }
+        if let Some(recorder) = &mut self.recorder {
+            let lines = must(block_on(self.store.ledger(recorder.seq, usize::MAX)));
+            recorder.daemon(now, lines);
         }
         let good = self.running.as_ref().is_some_and(|running| running.engine.reasons().is_empty());
         if self.ready.last().is_none_or(|last| last.good != good) {
@@ -160,6 +196,23 @@ impl World {
     pub fn advance(&mut self, by: Duration) {
         self.step();
         let target = self.clock.elapsed() + by;
+        while let Some(until) = self.down_until {
+            if until > target {
+                break;
+            }
+            self.go_to(until);
+            self.down_until = None;
+            self.simulator.server_down(false);
+            self.step();
+            if let Some(running) = &self.running {
+                running.engine.poll_now();
+                self.step();
+            }
+        }
+        self.go_to(target);
+    }
+
+    fn go_to(&mut self, target: Duration) {
         while let Some(next) = self.clock.until_next() {
             let left = target.saturating_sub(self.clock.elapsed());
             if next > left {
@@ -178,7 +231,7 @@ impl World {
     /// # Panics
     /// The store refuses.
     pub fn reload(&mut self) {
-        let settings = self.settings.clone();
+        let settings = self.watched_settings();
         if let Some(running) = &self.running {
             let engine = running.engine.clone();
             let reload = async move {
@@ -191,7 +244,8 @@ impl World {
 
     /// Kills the daemon where it stands: nothing it holds survives but the store.
     pub fn crash(&mut self) {
-        self.running = None;
+        self.note_end("the daemon is killed");
+        self.without_blame(|world| world.running = None);
         self.step();
     }
 
@@ -204,9 +258,12 @@ impl World {
             running.engine.stop();
         }
         self.advance(patience);
-        if let Some(running) = self.running.take() {
-            self.unless_killed(running.engine.end()).map(must);
-        }
+        self.note_end("the daemon stops");
+        self.without_blame(|world| {
+            if let Some(running) = world.running.take() {
+                world.unless_killed(running.engine.end()).map(must);
+            }
+        });
     }
 
     /// From here on `kill` decides when the daemon is killed. Its store has to be a
@@ -227,6 +284,23 @@ impl World {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
         }
+    }
+
+    fn note_end(&mut self, how: &str) {
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder
+            && self.running.is_some()
+        {
+            recorder.fault(now, how.into());
+        }
+    }
+
+    /// Handlers that end now end because the daemon does.
+    fn without_blame(&mut self, end: impl FnOnce(&mut Self)) {
+        let witness = self.recorder.as_ref().map(|recorder| recorder.witness.clone());
+        witness.iter().for_each(|witness| witness.killing(true));
+        end(self);
+        witness.iter().for_each(|witness| witness.killing(false));
     }
 
     /// The store.
@@ -298,11 +372,13 @@ impl World {
 }
 
 /// A test cannot go on without this.
+#[track_caller]
 pub(crate) fn must<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| fail(&error.to_string()))
 }
 
 /// Ends a test.
+#[track_caller]
 #[expect(clippy::panic, reason = "this crate serves tests: a panic is how they fail")]
 pub(crate) fn fail(message: &str) -> ! {
     panic!("{message}")

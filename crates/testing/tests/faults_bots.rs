@@ -85,6 +85,7 @@ where
 {
     let runs = Arc::new(AtomicUsize::new(0));
     let mut chat = Harness::new()
+        .may_fail()
         .bot("bad", Bad(bad, Arc::clone(&runs)))
         .bot("greeter", greeter())
         .with(|settings| settings.poll.rooms = seconds(5));
@@ -156,7 +157,8 @@ fn k1_an_error_that_panics_when_it_is_told_harms_nobody() {
 
 #[test]
 fn k1_an_error_harms_nobody_and_is_told_with_its_causes() {
-    let mut chat = Harness::new().bot("bad", Bad(|| async { Err(anyhow_error()) }, Arc::default()));
+    let bad = Bad(|| async { Err(anyhow_error()) }, Arc::default());
+    let mut chat = Harness::new().bot("bad", bad).may_fail();
     chat.open_room("Support");
     chat.poll();
     chat.advance(minutes(1));
@@ -266,6 +268,7 @@ fn k2_a_handler_has_its_own_bots_time_and_its_lane_waits_while_others_do_not() {
     }
     let (glass, notebook) = (Hourglass::default(), Notebook::default());
     let mut chat = Harness::new()
+        .may_fail()
         .bot("slow", Slow(glass.clone(), notebook.clone()))
         .with(|settings| settings.bots[0].timeout = seconds(7));
     glass.of(&mut chat);
@@ -449,7 +452,8 @@ fn k5_more_than_is_kept_for_one_event_is_an_error_of_the_handler_that_says_so() 
         }
     }
     for (says, excess) in cases {
-        let mut chat = Harness::new().bot("greedy", Greedy(excess)).bot("greeter", greeter());
+        let mut chat =
+            Harness::new().bot("greedy", Greedy(excess)).bot("greeter", greeter()).may_fail();
         chat.open_room("Support");
         chat.poll();
         chat.advance(minutes(1));
@@ -584,7 +588,7 @@ fn k6_what_the_rule_misses_is_bounded_over_restarts() {
 fn k8_an_event_on_which_a_bot_always_panics_is_set_aside_and_stays_so() {
     let sick = Arc::new(AtomicBool::new(true));
     let told = Arc::clone(&sick);
-    let mut chat = Harness::new().bot(
+    let mut chat = Harness::new().may_fail().bot(
         "picky",
         On(move |ctx: &mut Context, event: &Event| {
             if let Some(room) = opened(event) {
@@ -1020,7 +1024,7 @@ fn flaky(bot: impl Bot) -> (Harness, Arc<FlakyStore>) {
     let inner: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(Bodies::Full).unwrap());
     let store = Arc::new(FlakyStore::over(inner));
     let over: Arc<dyn Store> = Arc::<FlakyStore>::clone(&store);
-    (Harness::new().bot("bot", bot).over(over), store)
+    (Harness::new().may_fail().bot("bot", bot).over(over), store)
 }
 
 #[test]

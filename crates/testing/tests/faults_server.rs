@@ -13,7 +13,7 @@ use imbabot_bot::prelude::*;
 use imbabot_bot::{RoomSelector, Schedule, Template};
 use imbabot_scheduler::{Announcement, Clock};
 use imbabot_simulator::{Endpoint, RoomSeed};
-use imbabot_store::DeliveryState;
+use imbabot_store::{DeliveryState, Source};
 use imbabot_testing::Harness;
 
 /// A chat with a bot that writes everything down.
@@ -179,6 +179,84 @@ fn s4_changes_are_seen_where_updated_at_never_moves() {
         chat.rename_room(room, name);
         chat.poll();
         assert_eq!(notebook.take(), [format!("renamed {name}")]);
+    }
+}
+
+/// Writes into its rooms once an hour, and down what it knows of them then.
+fn hourly(told: &Notebook) -> impl Bot + use<> {
+    let told = told.clone();
+    On(move |ctx: &mut Context, event: &Event| {
+        let room = match event {
+            Event::Timer(timer) => RoomId(timer.key.parse().unwrap()),
+            event => match opened(event) {
+                Some(room) => room.id,
+                None => return,
+            },
+        };
+        told.write(ctx.activity_signal().as_str());
+        ctx.send(room, "Another hour.");
+        ctx.wake(room.0.to_string(), hours(1));
+    })
+}
+
+/// What the status says of the lists.
+fn activity(chat: &mut Harness) -> (ActivitySignal, u32) {
+    let status = chat.world().engine().unwrap().status();
+    let known = &status.widgets.values().next().unwrap().capabilities[&Source::Polls];
+    (known.activity, known.silent_messages)
+}
+
+#[test]
+fn s4_bots_are_told_where_updated_at_never_moves_until_it_does() {
+    let told = Notebook::default();
+    let mut chat = Harness::new()
+        .bot("hourly", hourly(&told))
+        .with(|settings| settings.poll.rooms = minutes(1));
+    chat.world().simulator.configure(|options| options.bump_updated_at_on_send = false);
+    chat.poll();
+    chat.open_room("Quiet");
+    chat.advance(hours(5));
+    assert_eq!(
+        told.take(),
+        ["unknown", "unknown", "unknown", "no_activity_signal", "no_activity_signal"]
+    );
+    assert_eq!(activity(&mut chat).0, ActivitySignal::Absent);
+    chat.world().crash();
+    chat.world().start();
+    assert_eq!(activity(&mut chat).0, ActivitySignal::Absent, "the store remembers");
+    chat.advance(hours(1));
+    assert_eq!(told.take(), ["no_activity_signal"]);
+    chat.world().simulator.configure(|options| options.bump_updated_at_on_send = true);
+    chat.advance(hours(2));
+    assert_eq!(told.take(), ["no_activity_signal", "seen"]);
+    assert_eq!(activity(&mut chat), (ActivitySignal::Seen, 0));
+}
+
+#[test]
+fn s4_a_server_whose_rooms_are_touched_or_merely_quiet_is_never_said_to_tell_nothing() {
+    // Nobody writes for a week.
+    let (mut chat, _) = watched();
+    chat.world().settings().poll.rooms = minutes(30);
+    chat.world().simulator.populate(30);
+    chat.advance(days(7));
+    assert_eq!(activity(&mut chat), (ActivitySignal::Unknown, 0));
+    // We write, and most lists are bad in one way or another.
+    for fault in ["list=empty", "truncate=300", "status=502", "list=half", "list=bad-row"] {
+        let told = Notebook::default();
+        let mut chat = Harness::new()
+            .bot("hourly", hourly(&told))
+            .with(|settings| settings.poll.rooms = minutes(2));
+        chat.poll();
+        chat.open_room("Busy");
+        chat.poll();
+        chat.world().simulator.faults().push_spec(&format!("get_rooms:{fault}:p=0.7")).unwrap();
+        chat.advance(hours(12));
+        let told = told.take();
+        assert!(
+            told.len() > 10 && !told.contains(&"no_activity_signal".into()),
+            "{fault} {told:?}"
+        );
+        assert_eq!(told.last().unwrap(), "seen", "{fault}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_executor::block_on;
 use imbabot_bot::prelude::*;
-use imbabot_store::{Bodies, ErrorKind, SqliteStore};
+use imbabot_store::{Bodies, Care, CareKind, ErrorKind, Operations, SqliteStore};
 use imbabot_testing::{FlakyStore, Harness};
 
 struct Greeter;
@@ -37,6 +37,11 @@ fn each_job_says_when_it_ran_and_what_it_found() {
     assert!(verified.records > 3, "{verified:?}");
     assert_eq!((verified.last, verified.problems, verified.running), (Some(now), 0, false));
     assert_eq!(verified.next, Some("2026-03-03T03:41:37Z".parse().unwrap()));
+
+    // Also for whoever asks the store, after a restart.
+    let cared = block_on(Operations::care(&*flaky)).unwrap();
+    let told = String::new();
+    assert_eq!(cared, [Care { what: CareKind::Verify, at: now, well: true, told }]);
 
     block_on(engine.prune());
     let pruned = engine.status().housekeeping["prune"].clone();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use super::server::Server;
 pub(super) struct Contender {
     name: &'static str,
     child: Child,
-    _folder: Option<TempDir>,
+    /// Where the daemon keeps what it has.
+    folder: Option<(TempDir, PathBuf)>,
 }
 
 impl Drop for Contender {
@@ -43,7 +44,7 @@ impl Contender {
         fs::write(&config, text)?;
         let mut command = Command::new(binary);
         command.arg("run").arg("--config").arg(&config);
-        Self::start("imbabot", command, Some(folder))
+        Self::start("imbabot", command, Some((folder, config)))
     }
 
     pub(super) fn naive(server: &Server) -> anyhow::Result<Self> {
@@ -69,9 +70,14 @@ impl Contender {
     fn start(
         name: &'static str,
         mut command: Command,
-        folder: Option<TempDir>,
+        folder: Option<(TempDir, PathBuf)>,
     ) -> anyhow::Result<Self> {
-        Ok(Self { name, child: command.spawn()?, _folder: folder })
+        Ok(Self { name, child: command.spawn()?, folder })
+    }
+
+    /// The daemon's configuration.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.folder.as_ref().map(|(_, config)| config.as_path())
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -113,7 +119,7 @@ impl Contender {
     }
 
     /// The pause of the daemon after a long poll can be long; a reload ends it.
-    fn hurry(&self) -> anyhow::Result<()> {
+    pub(super) fn hurry(&self) -> anyhow::Result<()> {
         if self.name == "imbabot" { self.signal(Signal::HUP) } else { Ok(()) }
     }
 

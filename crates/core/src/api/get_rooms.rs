@@ -117,22 +117,19 @@ impl Api {
         self.stream_list(&|page| self.rooms_request(request, page), sink).await
     }
 
-    /// The rooms, decoded, filtered again, in ascending order.
+    /// The rooms, decoded, filtered again, in ascending order. All of them are in memory then: what they
+    /// take is bounded by [`ApiOptions::max_list`](super::ApiOptions::max_list), twice over.
     ///
     /// # Errors
     ///
-    /// [`Error`]: the list is had whole or not at all.
+    /// [`Error`]: the list is had whole or not at all. [`ErrorKind::Senseless`](crate::ErrorKind::Senseless)
+    /// also for a list that says the same few rooms again and again.
     pub async fn rooms(&self, request: &GetRooms) -> Result<List<Room>, Error> {
-        let mut rows = Rows::new();
+        let mut rows = Rows::new(self.options.max_list, |room: &Room| room.id);
         let summary = self
             .list_rooms(request, &mut |element: RawElement<'_>| rows.push(element, decode_room))
-            .await?;
-        Ok(rows.finish(
-            summary,
-            |room| room.id,
-            |room| room.deleted_at.is_some(),
-            |room| request.matches(room),
-        ))
+            .await;
+        rows.finish(summary, |room| room.deleted_at.is_some(), |room| request.matches(room))
     }
 
     fn rooms_request(&self, request: &GetRooms, page: Option<&Page>) -> Request {

@@ -93,22 +93,19 @@ impl Api {
         self.stream_list(&|page| self.users_request(request, page), sink).await
     }
 
-    /// The users, decoded, filtered again, in ascending order.
+    /// The users, decoded, filtered again, in ascending order. All of them are in memory then: what they
+    /// take is bounded by [`ApiOptions::max_list`](super::ApiOptions::max_list), twice over.
     ///
     /// # Errors
     ///
-    /// [`Error`]: the list is had whole or not at all.
+    /// [`Error`]: the list is had whole or not at all. [`ErrorKind::Senseless`](crate::ErrorKind::Senseless)
+    /// also for a list that says the same few users again and again.
     pub async fn users(&self, request: &GetUsers) -> Result<List<User>, Error> {
-        let mut rows = Rows::new();
+        let mut rows = Rows::new(self.options.max_list, |user: &User| user.id);
         let summary = self
             .list_users(request, &mut |element: RawElement<'_>| rows.push(element, decode_user))
-            .await?;
-        Ok(rows.finish(
-            summary,
-            |user| user.id,
-            |user| user.deleted_at.is_some(),
-            |user| request.matches(user),
-        ))
+            .await;
+        rows.finish(summary, |user| user.deleted_at.is_some(), |user| request.matches(user))
     }
 
     pub(super) fn users_request(&self, request: &GetUsers, page: Option<&Page>) -> Request {

@@ -1,8 +1,7 @@
 //! Asking for a list: page after page, each split while it arrives. All or nothing: a list that is
 //! cut, refused or no list is an error, never a shorter list.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::Api;
@@ -70,15 +69,25 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// Rows on their way into a [`List`].
-pub(super) struct Rows<T> {
-    rows: Vec<T>,
+/// Rows on their way into a [`List`]: of each number the last one, so that a list takes memory for its
+/// rooms and not for its rows, and not more of it than a list of that many bytes should.
+pub(super) struct Rows<K, T> {
+    id: fn(&T) -> K,
+    /// With how much each weighs.
+    last: BTreeMap<K, (T, u64)>,
+    read: u64,
     quarantined: Vec<Quarantined>,
+    /// What all of that weighs, and how much it may.
+    weight: u64,
+    most: u64,
 }
 
-impl<T> Rows<T> {
-    pub(super) fn new() -> Self {
-        Self { rows: Vec::new(), quarantined: Vec::new() }
+impl<K: Ord, T> Rows<K, T> {
+    /// Rows of a list that may have so many bytes. Decoded, a row takes memory of its own beside that
+    /// of its texts: where it stands in as many bytes or more, twice the bytes are enough for both.
+    pub(super) fn new(max_list: u64, id: fn(&T) -> K) -> Self {
+        let most = max_list.saturating_mul(2);
+        Self { id, last: BTreeMap::new(), read: 0, quarantined: Vec::new(), weight: 0, most }
     }
 
     pub(super) fn push(
@@ -87,42 +96,63 @@ impl<T> Rows<T> {
         decode: fn(&[u8]) -> Result<T, DecodeError>,
     ) -> ControlFlow<()> {
         match decode(element.bytes) {
-            Ok(row) => self.rows.push(row),
-            Err(why) => self
-                .quarantined
-                .push(Quarantined { offset: element.offset, reason: why.to_string() }),
+            Ok(row) => {
+                self.read += 1;
+                let weight = (size_of::<T>() + element.bytes.len()) as u64;
+                self.weight += weight;
+                if let Some((_, before)) = self.last.insert((self.id)(&row), (row, weight)) {
+                    self.weight -= before;
+                }
+            }
+            Err(why) => {
+                let reason = why.to_string();
+                self.weight += (size_of::<Quarantined>() + reason.len()) as u64;
+                self.quarantined.push(Quarantined { offset: element.offset, reason });
+            }
         }
-        if is_senseless(self.quarantined.len() as u64, self.rows.len() as u64) {
+        if is_senseless(self.quarantined.len() as u64, self.read)
+            || repeats_itself(self.read, self.last.len() as u64)
+            || self.is_full()
+        {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     }
 
-    pub(super) fn finish<K: Ord + Hash + Copy>(
+    fn is_full(&self) -> bool {
+        self.weight > self.most
+    }
+
+    /// The list, if it came whole.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not.
+    pub(super) fn finish(
         self,
-        summary: ListSummary,
-        id: impl Fn(&T) -> K,
+        summary: Result<ListSummary, Error>,
         is_deleted: impl Fn(&T) -> bool,
         asked_for: impl Fn(&T) -> bool,
-    ) -> List<T> {
-        let read = self.rows.len();
-        let mut last: HashMap<K, T> = HashMap::with_capacity(read);
-        for row in self.rows {
-            last.insert(id(&row), row);
-        }
-        let duplicates = (read - last.len()) as u64;
+    ) -> Result<List<T>, Error> {
+        let summary = match summary {
+            Ok(summary) => summary,
+            Err(_) if self.is_full() => {
+                let message = format!("over {} bytes, once its rows are decoded", self.most);
+                return Err(Error::new(ErrorKind::TooLarge, message));
+            }
+            Err(error) => return Err(error),
+        };
+        let duplicates = self.read - self.last.len() as u64;
         let (mut deleted, mut filtered) = (0, 0);
-        let mut items: Vec<T> = last
-            .into_values()
-            .filter(|row| {
-                let (gone, wanted) = (is_deleted(row), asked_for(row));
-                deleted += u64::from(gone);
-                filtered += u64::from(!gone && !wanted);
-                !gone && wanted
-            })
-            .collect();
-        items.sort_by_key(|row| id(row));
-        List { items, quarantined: self.quarantined, duplicates, filtered, deleted, summary }
+        let items = self.last.into_values().map(|(row, _)| row).filter(|row| {
+            let (gone, wanted) = (is_deleted(row), asked_for(row));
+            deleted += u64::from(gone);
+            filtered += u64::from(!gone && !wanted);
+            !gone && wanted
+        });
+        let items = items.collect();
+        let quarantined = self.quarantined;
+        Ok(List { items, quarantined, duplicates, filtered, deleted, summary })
     }
 }
 
@@ -131,6 +161,13 @@ impl<T> Rows<T> {
 #[must_use]
 pub fn is_senseless(unreadable: u64, readable: u64) -> bool {
     unreadable > 10_000 && unreadable > readable
+}
+
+/// Whether so many rows that name so few numbers are no list: every row twice is a mistake of the
+/// server's; every row more than four times, over tens of thousands of them, is one that never ends.
+#[must_use]
+pub fn repeats_itself(rows: u64, numbers: u64) -> bool {
+    rows >= 32 * 1024 && numbers < rows / 4
 }
 
 /// What takes the elements of a list; any closure of this shape does.

@@ -44,10 +44,10 @@ fn string_end(bytes: &[u8], begin: usize) -> usize {
     bytes.len()
 }
 
-/// `: 7`, `:"7"`.
+/// `: 7`, `:"7"`, `:" 7"`: what a row that can be read may say, too.
 fn number_after_colon(rest: &[u8]) -> Option<u64> {
     let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-    let rest = rest.strip_prefix(b"\"").unwrap_or(rest);
+    let rest = rest.strip_prefix(b"\"").map_or(rest, <[u8]>::trim_ascii_start);
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     if matches!(rest.get(digits), Some(b'.' | b'e' | b'E')) {
         return None;
@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(id(r#"{"name":"\ud800", "id" : "7" }"#), Some(7));
         assert_eq!(id("{\"id\": 7 ,\"name\":\"\u{1}"), Some(7));
         assert_eq!(id(r#"{"id":7,"id":8"#), Some(8));
+        assert_eq!(id(r#"{"id":7,"id":" 98","name":NaN}"#), Some(98));
         assert_eq!(id_in_broken_row(b"{\"id\":7,\"name\":\"\xff\"}"), Some(7));
     }
 

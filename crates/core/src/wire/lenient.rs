@@ -149,7 +149,8 @@ impl<'a> Loose<'a> {
         match self {
             Self::Number(digits) => digits.parse().ok(),
             Self::Text(text) => {
-                let text = text.trim();
+                // Blanks as `id_in_broken_row` knows them, which reads bytes.
+                let text = text.trim_ascii();
                 text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
             }
             _ => None,

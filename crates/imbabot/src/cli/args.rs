@@ -85,6 +85,9 @@ pub(crate) enum Verb {
     Users(Users),
     /// The calendar of the future, with rooms and texts
     Plan(Plan),
+    #[cfg(feature = "rehearse")]
+    /// The configuration and its bots in virtual time, against a simulated site
+    Rehearse(Rehearse),
     /// The schedules, with their last and next occurrence
     Schedules {
         #[command(subcommand)]
@@ -125,6 +128,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: LedgerVerb,
     },
+    /// The store: a copy of it, what it holds, an old copy taken into use
+    Store {
+        #[command(subcommand)]
+        verb: StoreVerb,
+    },
     #[cfg(feature = "simulator")]
     /// The stand-in ImbaChat server alone, for trying clients against it
     Simulator(Simulator),
@@ -133,6 +141,14 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Completions for a shell, on standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The manual, as a man page on standard output
+    #[command(hide = true)]
+    Man,
     /// The version
     Version {
         /// Also what it was built with
@@ -243,6 +259,23 @@ pub(crate) struct Plan {
     pub(crate) schedule: Option<String>,
 }
 
+#[cfg(feature = "rehearse")]
+#[derive(Args)]
+pub(crate) struct Rehearse {
+    /// From T on: an instant, or a length of time from now [default: now]
+    #[arg(long, value_name = "T", value_parser = parse_future)]
+    pub(crate) from: Option<Timestamp>,
+    /// Up to T: an instant, or a length of time from now [default: a week after --from]
+    #[arg(long, value_name = "T", value_parser = parse_future)]
+    pub(crate) until: Option<Timestamp>,
+    /// The rooms, as a reply to get_rooms [default: the last list in the store]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rooms: Option<PathBuf>,
+    /// Lets people come, open rooms and close them: the same number, the same people
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum SchedulesVerb {
     /// Nothing of it fires until it is resumed
@@ -349,6 +382,19 @@ pub(crate) enum LedgerVerb {
     },
     /// Holds it against the rules it has to obey
     Verify,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StoreVerb {
+    /// A consistent copy, also while the daemon runs
+    Backup {
+        /// Where it goes; no file may be there
+        file: PathBuf,
+    },
+    /// Version, size, records, last checks and backups
+    Info,
+    /// Takes the store in place, an old copy, into use: sends nothing that may have been sent since
+    Reanchor,
 }
 
 #[cfg(feature = "simulator")]

@@ -72,11 +72,14 @@ pub(crate) fn version(command: &Command, verbose: bool) -> Exit {
     let tzdb = imbabot_bot::schedule::Zone::database_version();
     let (rustc, revision) = (env!("IMBABOT_RUSTC"), env!("IMBABOT_REVISION"));
     let kinds: Vec<String> = command.registry.kinds().names().map(str::to_owned).collect();
-    let features: Vec<&str> =
-        [("demo", cfg!(feature = "demo")), ("simulator", cfg!(feature = "simulator"))]
-            .into_iter()
-            .filter_map(|(name, built_in)| built_in.then_some(name))
-            .collect();
+    let features: Vec<&str> = [
+        ("demo", cfg!(feature = "demo")),
+        ("rehearse", cfg!(feature = "rehearse")),
+        ("simulator", cfg!(feature = "simulator")),
+    ]
+    .into_iter()
+    .filter_map(|(name, built_in)| built_in.then_some(name))
+    .collect();
     let value = json!({
         "version": version, "revision": revision, "rustc": rustc, "sqlite": sqlite,
         "tzdb": tzdb, "features": features, "bots": kinds,

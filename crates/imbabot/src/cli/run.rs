@@ -227,7 +227,8 @@ async fn reload(command: &Command, engine: &Engine, loaded: &mut Loaded) {
                 widgets = new.widgets.len(),
                 bots = new.bots.len(),
                 schedules = new.schedules.len(),
-                "the configuration was reloaded"
+                "the configuration was reloaded: {}",
+                crate::config::summary(old, new)
             );
             *loaded = fresh;
         }

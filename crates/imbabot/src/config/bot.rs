@@ -12,8 +12,9 @@ use super::keys::{self, Key, LONG, MILLISECOND, Shape};
 use super::mask::{masked_json, without_secrets};
 use super::read::POLICIES;
 use super::rooms;
+use super::rules;
 use super::source::Place;
-use super::value::{Table, Value, quoted};
+use super::value::{Data, Table, Value, quoted};
 use super::walk::{Fault, Part, Walk, few};
 
 /// A `[[bot]]`.
@@ -68,7 +69,7 @@ pub(crate) static KEYS: &[Key] = &[
     Key::new("name", Shape::Name, "unique; keys what the store remembers")
         .required()
         .example("\"greeter\""),
-    Key::new("kind", Shape::Text, "as listed in bots/src/main.rs")
+    Key::new("kind", Shape::Text, "as listed in bots/src/main.rs; or rules, a bot without code")
         .required()
         .example("\"greeter\""),
     Key::new("rooms", Shape::Rooms(rooms::KEYS), "of which rooms it is told; default all")
@@ -113,7 +114,9 @@ fn read_one(walk: &mut Walk<'_>, part: &Part<'_>, name: Option<BotName>) -> Opti
     let kind = walk.located::<String>(part, "kind");
     let known = kind.as_ref().is_some_and(|(kind, place)| is_known(walk, part, kind, place));
     let settings = settings(walk, part);
-    if let (true, Some((kind, _)), Some(settings)) = (known, &kind, &settings) {
+    if let (true, Some((kind, _)), Some(settings)) = (known, &kind, &settings)
+        && (!walk.kinds.is_rules(kind) || rules::check(walk, part))
+    {
         check_settings(walk, part, kind, settings);
     }
     let rooms = rooms::read(walk, part);
@@ -192,10 +195,17 @@ fn place_of<'v>(settings: &'v Value, why: &str) -> Option<&'v Place> {
     let mut place = None;
     let mut value = settings;
     for step in start.trim_matches('`').split('.') {
-        let step = step.split('[').next().unwrap_or(step);
-        let Some(inner) = value.as_table().and_then(|table| table.get(step)) else { break };
-        place = Some(&inner.place);
+        let mut parts = step.split('[');
+        let key = parts.next().unwrap_or(step);
+        let Some(inner) = value.as_table().and_then(|table| table.get(key)) else { break };
         value = inner;
+        for index in parts {
+            let at = index.trim_end_matches(']').parse::<usize>().ok();
+            let Data::List(list) = &value.data else { break };
+            let Some(inner) = at.and_then(|at| list.get(at)) else { break };
+            value = inner;
+        }
+        place = Some(&value.place);
     }
     if place.is_some() {
         return place;

@@ -89,7 +89,7 @@ codes! {
     BadSelector = "IMB-C-052", "a selection of rooms that cannot be made",
         "give at least one of `ids`, `name`, `kind`, `public`, or `all = true` alone; a `name` is a regular expression";
     BadTemplate = "IMB-C-053", "a template that cannot be rendered",
-        "the template language is that of minijinja, and the variables are those that docs/announcements.md lists";
+        "the template language is that of minijinja, and the variables are those that docs/announcements.md and docs/bots.md list";
     BadSchedule = "IMB-C-054", "a schedule whose parts do not fit together",
         "change the value that is shown";
     UnknownKind = "IMB-C-060", "a kind of bot that is not built in",

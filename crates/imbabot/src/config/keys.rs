@@ -55,6 +55,8 @@ pub enum Shape {
     Rate,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// One of these words, or a list of them.
+    Words(&'static [&'static str]),
     /// A file or folder.
     Path,
     /// The address of the API.
@@ -125,6 +127,7 @@ impl Shape {
             Self::Size(..) => "size".into(),
             Self::Rate => "rate".into(),
             Self::Choice(words) => words.join(" | "),
+            Self::Words(words) => format!("{}, or a list of them", words.join(" | ")),
             Self::Path => "path".into(),
             Self::Url => "URL".into(),
             Self::Listen => "address:port, or \"off\"".into(),
@@ -152,6 +155,7 @@ impl Shape {
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 words.join(" or ")
             }
+            Self::Words(words) => format!("one of {}, or a list of them", words.join(", ")),
             Self::Path => "a path".into(),
             Self::Url => "a URL such as \"https://api.imbachat.com\"".into(),
             Self::Listen => "an address with a port such as \"127.0.0.1:9627\", or \"off\"".into(),

@@ -59,7 +59,21 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Problems> {
+    load_by(options, false)
+}
+
+/// The same, but for secrets: no file or variable that holds one is looked at, so that a
+/// configuration can be rehearsed where they are not. What it says reaches no server.
+///
+/// # Errors
+/// Everything else that is wrong with it, at once.
+pub fn load_without_secrets(options: &LoadOptions<'_>) -> Result<Loaded, Problems> {
+    load_by(options, true)
+}
+
+fn load_by(options: &LoadOptions<'_>, without_secrets: bool) -> Result<Loaded, Problems> {
     let mut walk = Walk::new(&options.environment, options.kinds);
+    walk.without_secrets = without_secrets;
     let Some(path) = find(&mut walk, options.config_path.as_deref()) else {
         return Err(fail(walk));
     };

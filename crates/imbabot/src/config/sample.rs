@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{Key, SECTIONS, Section, Shape, TOP};
+use super::rules;
 
 /// The sample: every key, its default and its unit; nothing in it posts to a real room.
 pub const SAMPLE: &str = include_str!("../../../../config/imbabot.toml");
@@ -19,6 +20,7 @@ pub fn reference() -> (String, String) {
 }
 
 const HEAD: &str = "\
+#:schema ./imbabot.schema.json
 # imbabot: every key, its default and its unit.
 #
 # To start: fill in `id` and `sender` below, write the widget's \"Secret key\" into the file
@@ -28,6 +30,9 @@ const HEAD: &str = "\
 # Durations carry a unit (\"500ms\" \"5s\" \"2m\" \"1h\" \"7d\"), sizes too (\"32MiB\"), rates are \"5/s\".
 # Relative paths start at the folder of this file. Every key can be set from the environment, as
 # IMBABOT__POLL__ROOMS=5s or IMBABOT__WIDGET__MAIN__ID=627; secrets never stand in here.
+#
+# The first line is for editors that know TOML: `imbabot config schema > imbabot.schema.json` makes
+# the file that it names.
 ";
 
 fn sample() -> String {
@@ -51,9 +56,24 @@ fn sample() -> String {
         for key in section.keys {
             line(&mut text, key, off);
         }
+        if section.name == "bot" {
+            text.push_str(RULES);
+            for key in rules::KEYS {
+                line(&mut text, key, off);
+            }
+        }
     }
     text
 }
+
+const RULES: &str = "
+# A bot without code: one [[bot.settings.rules]] for each thing that it says. In `text`: room.id
+# room.name room.kind event.kind event.change event.at
+#[[bot]]
+#name = \"porter\"
+#kind = \"rules\"
+#[[bot.settings.rules]]
+";
 
 const VARIABLES: &str = "\
 # In `text`: room.id room.name room.kind schedule.id occurrence.at occurrence.id
@@ -118,9 +138,27 @@ fn book() -> String {
         };
         let _ = writeln!(text, "\n### `{header}`\n\n{}\n", section.doc);
         table(&mut text, section.keys, &prefix(section));
+        if section.name == "bot" {
+            text.push_str(RULES_BOOK);
+            let head = "| key | takes | default | meaning |\n|---|---|---|---|\n";
+            text.push_str(head);
+            for key in rules::KEYS {
+                let default = if key.required { "required" } else { "–" };
+                let unit = unit(&key.shape).replace('|', "\\|");
+                let _ = writeln!(text, "| `{}` | {unit} | {default} | {} |", key.name, key.doc);
+            }
+        }
     }
     text
 }
+
+const RULES_BOOK: &str = "
+### `[[bot.settings.rules]]`
+
+A rule of a bot with `kind = \"rules\"`; see [Bots without code](bots.md#bots-without-code). Where there is
+only one rule, `settings` may hold its keys itself.
+
+";
 
 fn prefix(section: &Section) -> String {
     let name = section.name.to_uppercase();

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use imbabot_bot::schedule::{Dst, Gap, Misfire, Overlap, Repeat, Rule, Zone};
-use imbabot_bot::template::TemplateError;
 use imbabot_bot::{Policy, RoomSelector, Schedule, ScheduleId, Template, WidgetName};
 use imbabot_core::SiteUserId;
 
@@ -16,6 +15,7 @@ use super::keys::{Key, LONG, SECOND, Shape};
 use super::read::{Misread, POLICIES, words};
 use super::rooms;
 use super::source::{Place, Source};
+use super::text::{self, For};
 use super::value::{Table, quoted};
 use super::walk::{Fault, Part, Walk};
 
@@ -399,7 +399,7 @@ fn template(walk: &mut Walk<'_>, part: &Part<'_>) -> Option<Template> {
         }
         (Some(_), None) => {
             let (text, place) = walk.located::<String>(part, "text")?;
-            compile(walk, part, "text", &text, &place)
+            text::compile(walk, part, "text", &text, &place, For::Announcement)
         }
         (None, Some(_)) => {
             let (path, place) = walk.path(part, "template_file")?;
@@ -428,67 +428,7 @@ fn from_file(
     let source = walk.sources.len();
     walk.sources.push(Source::new(path, text));
     let whole = Place::File { source, span: 0..0 };
-    compile(walk, part, "template_file", &template, &whole)
-}
-
-fn compile(
-    walk: &mut Walk<'_>,
-    part: &Part<'_>,
-    key: &str,
-    text: &str,
-    place: &Place,
-) -> Option<Template> {
-    if text.trim().is_empty() {
-        let called = part.called(key, place);
-        walk.error(Fault::new(Code::BadTemplate, place, format!("{called}: the text is empty")));
-        return None;
-    }
-    if let Some(template) = walk.templates.get(text) {
-        return Some(template.clone());
-    }
-    match Template::announcement(text) {
-        Ok(template) => {
-            walk.templates.insert(text.to_owned(), template.clone());
-            Some(template)
-        }
-        Err(why) => {
-            let place = place_in_template(walk, place, text, &why);
-            let called = part.called(key, &place);
-            let why = why.to_string();
-            let (message, hint) = match why.split_once("; ") {
-                Some((message, hint)) => (message, Some(hint.to_owned())),
-                None => (why.as_str(), None),
-            };
-            let fault = Fault::new(Code::BadTemplate, &place, format!("{called}: {message}"));
-            walk.error(fault.maybe_hint(hint));
-            None
-        }
-    }
-}
-
-/// Where in the file a mistake of a template is: at the variable it names, or else on its line.
-fn place_in_template(walk: &Walk<'_>, place: &Place, text: &str, why: &TemplateError) -> Place {
-    let Place::File { source, span } = place else { return place.clone() };
-    let Some(file) = walk.sources.get(*source) else { return place.clone() };
-    let is_file = span.is_empty();
-    let raw = if is_file { 0..file.text.len() } else { span.clone() };
-    let Some(content) = file.text.get(raw.clone()) else { return place.clone() };
-    let why_text = why.to_string();
-    let named = why_text.split('`').nth(1).filter(|name| !name.is_empty());
-    if let Some(at) = named.and_then(|name| content.find(name).map(|at| at..at + name.len())) {
-        return place.within(raw.start + at.start..raw.start + at.end);
-    }
-    let Some(line) = why.line() else { return place.clone() };
-    if !is_file && !text.contains('\n') {
-        return place.clone();
-    }
-    // A newline right after the opening quotes is not part of a text in three quotes.
-    let skipped = ["\"\"\"\n", "'''\n", "\"\"\"\r\n", "'''\r\n"];
-    let skip = usize::from(skipped.iter().any(|quotes| content.starts_with(quotes)));
-    let start = raw.start;
-    let number = file.line(start) + line - 1 + if is_file { 0 } else { skip };
-    let bounds = file.line_span(number);
-    place.within(bounds.start.max(start)..bounds.end.max(start))
+    text::compile(walk, part, "template_file", &template, &whole, For::Announcement)
 }
 
 /// The place of some characters inside of a text on one line; the whole text where escapes make

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, SECTIONS, Section, Shape, TOP};
+use super::rules;
 
 /// JSON Schema, draft 2020-12.
 #[must_use]
@@ -33,6 +34,12 @@ fn of_section(section: &Section) -> Value {
         let both = json!([one_of(&["cron", "every", "at"]), one_of(&["text", "template_file"])]);
         object.insert("allOf".into(), both);
     }
+    if section.name == "bot"
+        && let Some(object) = table.as_object_mut()
+    {
+        object.insert("if".into(), json!({ "properties": { "kind": { "const": rules::KIND } } }));
+        object.insert("then".into(), json!({ "properties": { "settings": of_rules() } }));
+    }
     let mut whole = match section.named_by {
         Some(_) => json!({ "type": "array", "items": table }),
         None => table,
@@ -41,6 +48,19 @@ fn of_section(section: &Section) -> Value {
         object.insert("description".into(), section.doc.into());
     }
     whole
+}
+
+/// The settings of a bot without code: one rule, or a list of them.
+fn of_rules() -> Value {
+    let rule = of_keys(rules::KEYS);
+    let list = json!({ "type": "array", "minItems": 1, "items": rule });
+    let several = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": { "rules": list },
+        "required": ["rules"],
+    });
+    json!({ "anyOf": [rule, several] })
 }
 
 fn of_keys(keys: &[Key]) -> Value {
@@ -91,6 +111,9 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Size(..) => pattern("^[0-9]+ ?(B|KiB|MiB|GiB|[kK]B|MB|GB)$"),
         Shape::Rate => pattern("^[0-9]+ ?/ ?([0-9]+)?(ms|s|m|h|d)([0-9]+(ms|s|m|h|d))*$"),
         Shape::Choice(words) => json!({ "enum": words }),
+        Shape::Words(words) => json!({
+            "anyOf": [{ "enum": words }, { "type": "array", "minItems": 1, "items": { "enum": words } }],
+        }),
         Shape::Url => pattern("^https?://[^@?#]+$"),
         Shape::Listen => pattern("^(off|.+:[0-9]+)$"),
         Shape::User => json!({ "type": ["integer", "string"], "minimum": 0, "minLength": 1 }),

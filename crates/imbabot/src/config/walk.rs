@@ -15,6 +15,7 @@ use super::mask::sounds_secret;
 use super::problem::{Problem, Severity};
 use super::read::{Misread, Readable};
 use super::source::{Place, Source};
+use super::text::For;
 use super::value::{Data, Entry, Table, Value};
 
 /// A problem before its place is looked up.
@@ -62,13 +63,15 @@ pub(crate) struct Walk<'a> {
     pub(crate) partial: bool,
     /// Names of widgets, and where they are given.
     pub(crate) widgets: HashMap<String, Place>,
+    /// Secrets are neither needed nor read: a stand-in takes the place of each.
+    pub(crate) without_secrets: bool,
     /// Where secrets were found, by dotted key.
     pub(crate) secrets: BTreeMap<String, String>,
     /// What was read once need not be read again: ten thousand schedules repeat themselves.
     pub(crate) crons: HashMap<String, Result<Cron, CronError>>,
     pub(crate) zones: HashMap<String, Result<Zone, UnknownZone>>,
     pub(crate) selectors: HashMap<String, Result<RoomSelector, String>>,
-    pub(crate) templates: HashMap<String, Template>,
+    pub(crate) templates: HashMap<(For, String), Template>,
     pub(crate) jitters: HashMap<(String, std::time::Duration), Result<(), String>>,
     errors: Vec<(Place, Problem)>,
     warnings: Vec<(Place, Problem)>,
@@ -118,6 +121,7 @@ impl<'a> Walk<'a> {
             base: PathBuf::new(),
             partial: false,
             widgets: HashMap::new(),
+            without_secrets: false,
             secrets: BTreeMap::new(),
             crons: HashMap::new(),
             zones: HashMap::new(),
@@ -132,6 +136,11 @@ impl<'a> Walk<'a> {
     pub(crate) fn error(&mut self, fault: Fault) {
         let entry = self.locate(fault, Severity::Error);
         self.errors.push(entry);
+    }
+
+    /// How many errors were found so far.
+    pub(crate) fn found(&self) -> usize {
+        self.errors.len()
     }
 
     pub(crate) fn warn(&mut self, fault: Fault) {

@@ -160,6 +160,12 @@ impl Chain<'_> {
     fn act(&mut self, at: Timestamp, act: &OperatorRecord, seq: i64) {
         let (reason, text) = match act.verb.as_str() {
             "deliveries cancel" => (Reason::OPERATOR_CANCEL, "an operator took it back".to_owned()),
+            "store reanchor" => (
+                Reason::REANCHORED,
+                "the store was put back from a copy in which it was queued (`store reanchor`): it may \
+                 have been sent after the copy was made, so it is not sent again"
+                    .to_owned(),
+            ),
             "deliveries retry" => {
                 (Reason::OPERATOR_RETRY, format!("an operator queued it again ({})", act.before))
             }

@@ -247,6 +247,10 @@ fn words(reason: &str) -> &'static str {
         "paused" => "the schedule was paused",
         "except" => "it falls on a date of `except`",
         "removed" => "the schedule was removed before its messages were written down",
+        "restored" => {
+            "the store was put back from a copy before its messages were written down, and they may \
+             have been sent after the copy was made"
+        }
         "retention" => "it is older than the retention, so only that it fired is kept",
         _ => "for a reason that this version has no words for",
     }

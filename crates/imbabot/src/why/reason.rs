@@ -85,6 +85,8 @@ reasons! {
     RESEND = "resend",
     /// An operator took it back.
     OPERATOR_CANCEL = "operator_cancel",
+    /// It was queued in a copy of the store that was taken into use.
+    REANCHORED = "reanchored",
     /// An operator queued it again.
     OPERATOR_RETRY = "operator_retry",
     /// An operator said what became of it.
@@ -96,7 +98,7 @@ reasons! {
 }
 
 /// What became of an occurrence that did not fire, and of runs.
-const OCCURRENCE: [&str; 10] = [
+const OCCURRENCE: [&str; 11] = [
     "misfire",
     "expired",
     "overlap",
@@ -106,6 +108,7 @@ const OCCURRENCE: [&str; 10] = [
     "paused",
     "except",
     "removed",
+    "restored",
     "retention",
 ];
 

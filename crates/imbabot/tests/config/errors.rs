@@ -141,7 +141,7 @@ widgets = ["mian"]
     26 | kind = "greter"
        |        ^^^^^^^^
        |
-       = help: did you mean "greeter"? known are caller, greeter, quiet
+       = help: did you mean "greeter"? known are caller, greeter, quiet, rules
 
     error[IMB-C-032]: `bot.greeter.widgets`: no [[widget]] has the name "mian"
       --> imbabot.toml:27:12
@@ -549,14 +549,14 @@ fn a_template_is_checked_when_it_is_loaded_at_its_own_line() {
 
     1 error
     "#);
-    insta::assert_snapshot!(text("\"\"\"\nHello,\n{{ room.name | shout }}\n\"\"\""), @"
+    insta::assert_snapshot!(text("\"\"\"\nHello,\n{{ room.name | shout }}\n\"\"\""), @r"
     error[IMB-C-053]: `schedule.s.text`: unknown filter: filter shout is unknown
       --> imbabot.toml:11:1
        |
     11 | {{ room.name | shout }}
        | ^^^^^^^^^^^^^^^^^^^^^^^
        |
-       = help: the template language is that of minijinja, and the variables are those that docs/announcements.md lists
+       = help: the template language is that of minijinja, and the variables are those that docs/announcements.md and docs/bots.md list
 
     1 error
     ");
@@ -567,7 +567,7 @@ fn a_template_is_checked_when_it_is_loaded_at_its_own_line() {
     9 | text = "{{ room.name"
       |        ^^^^^^^^^^^^^^
       |
-      = help: the template language is that of minijinja, and the variables are those that docs/announcements.md lists
+      = help: the template language is that of minijinja, and the variables are those that docs/announcements.md and docs/bots.md list
 
     1 error
     "#);
@@ -687,7 +687,7 @@ fn a_bot_is_of_a_known_kind_and_its_settings_are_asked() {
     7 | kind = "greter"
       |        ^^^^^^^^
       |
-      = help: did you mean "greeter"? known are caller, greeter, quiet
+      = help: did you mean "greeter"? known are caller, greeter, quiet, rules
 
     error[IMB-C-061]: `bot.b.settings`: unknown field `greting`, expected `greeting`
       --> imbabot.toml:11:14

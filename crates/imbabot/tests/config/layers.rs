@@ -1,6 +1,6 @@
 //! Default, file, environment, flag; and where each value came from.
 
-use imbabot::config::{show, show_json, show_text};
+use imbabot::config::{show, show_json, show_text, summary};
 
 use crate::support::{Folder, SECRET, WIDGET};
 
@@ -142,6 +142,27 @@ fn relative_paths_start_at_the_file_that_names_them() {
     assert_eq!(names, ["a", "b"]);
     assert_eq!(loaded.config.store.path, folder.path("imbabot.db"));
     assert_eq!(loaded.files, [folder.path("imbabot.toml"), folder.path("more/widgets.toml")]);
+}
+
+#[test]
+fn what_a_reload_changed_is_told_by_name_and_without_a_secret() {
+    let more =
+        "[[bot]]\nname = \"a\"\nkind = \"rules\"\nsettings = { when = \"opened\", text = \"x\" }\n";
+    let load = |folder: &Folder, text: &str| folder.load(text).unwrap().config;
+    let folder = Folder::new();
+    let text = format!("{WIDGET}{more}");
+    let old = load(&folder, &text);
+    assert_eq!(summary(&old, &load(&folder, &text)), "nothing changed");
+    let schedule =
+        "[[schedule]]\nid = \"s\"\nevery = \"1h\"\nrooms = { all = true }\ntext = \"x\"\n";
+    let new = load(
+        &folder,
+        &format!("{}[poll]\nrooms = \"9s\"\n{schedule}", text.replace("\"x\"", "\"y\"")),
+    );
+    assert_eq!(summary(&old, &new), "bots: changed a; schedules: added s; [poll]");
+    assert_eq!(summary(&new, &old), "bots: changed a; schedules: removed s; [poll]");
+    let folder = folder.file("secret_key", "another-one", 0o600);
+    assert_eq!(summary(&old, &load(&folder, &text)), "widgets: changed main");
 }
 
 #[test]

@@ -32,17 +32,17 @@ fn the_sample_as_it_is_asks_for_id_and_sender() {
     assert_eq!(problems.exit_code(), 78);
     insta::assert_snapshot!(folder.shown(&problems), @r"
     error[IMB-C-014]: `widget.main.id` is missing
-      --> imbabot.toml:15:1
+      --> imbabot.toml:19:1
        |
-    15 | [[widget]]
+    19 | [[widget]]
        | ^^^^^^^^^^
        |
        = help: it is the number of the widget (imba_id): it stands in the address of its dashboard, dashboard.imbachat.com/#/<id>/, and of its API, /imbachat/v2/<id>/
 
     error[IMB-C-014]: `widget.main.sender` is missing
-      --> imbabot.toml:15:1
+      --> imbabot.toml:19:1
        |
-    15 | [[widget]]
+    19 | [[widget]]
        | ^^^^^^^^^^
        |
        = help: it is the site's own number of the user as whom the bots speak (in WordPress: the user_id in the address of Users > Edit), not ImbaChat's
@@ -56,13 +56,14 @@ fn the_examples_of_the_sample_load_when_they_are_switched_on() {
     let switched_on: String = SAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => format!("{rest}\n"),
+            Some(rest) if !rest.is_empty() && !rest.starts_with([' ', ':']) => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
         .collect();
     let loaded = Folder::new().load(&switched_on).unwrap();
     assert_eq!(loaded.config.schedules.len(), 1);
-    assert_eq!(loaded.config.bots.len(), 1);
+    assert_eq!(loaded.config.bots.len(), 2);
+    assert_eq!(loaded.config.bots[1].settings["rules"][0]["when"], "opened");
     assert_eq!(loaded.config.bots[0].settings["greeting"], "Welcome to {{ room.name }}!");
 }
 

@@ -99,5 +99,9 @@ pub(crate) fn kinds() -> Kinds<'static> {
     };
     // One that says what it was given.
     let caller = |settings: &serde_json::Value| Err(format!("cannot use {settings}"));
-    Kinds::new().with("greeter", check).with("quiet", |_| Ok(())).with("caller", caller)
+    Kinds::new()
+        .with_rules()
+        .with("greeter", check)
+        .with("quiet", |_| Ok(()))
+        .with("caller", caller)
 }

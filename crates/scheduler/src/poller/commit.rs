@@ -14,8 +14,12 @@ use crate::metrics::Family;
 use crate::settings::Settings;
 use crate::shared::Shared;
 
-/// Elements per transaction: small enough that a claim of the deliverer waits for milliseconds.
-const BATCH: usize = 1_000;
+/// Elements of a first list per transaction: small enough that a claim of the deliverer waits for
+/// milliseconds.
+const FIRST_BATCH: usize = 1_000;
+/// Changed elements per transaction. Each of them is there as it was, as it is, and in what is told of
+/// it: so many cost less memory than an index of the list.
+const BATCH: usize = 250;
 
 /// What differs, in its spool.
 type Found<T> = Decoded<T, Spool>;
@@ -47,8 +51,8 @@ impl Commit<'_> {
     pub(super) async fn baseline<T: Polled>(&self, found: &Found<T>) -> Result<(), Failure> {
         let mut ids = found.ids().peekable();
         loop {
-            let mut changes = Vec::with_capacity(BATCH);
-            for id in ids.by_ref().take(BATCH) {
+            let mut changes = Vec::with_capacity(FIRST_BATCH);
+            for id in ids.by_ref().take(FIRST_BATCH) {
                 let (item, hash) = found.get(id).ok_or(Failure::Spool)?;
                 changes.push(upsert(&item, hash)?);
             }

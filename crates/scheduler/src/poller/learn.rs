@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use imbabot_bot::ActivitySignal;
 use imbabot_store::{Capabilities, ListFacts, ListKind, Quirk};
 
 use super::limit::Counted;
@@ -73,6 +74,12 @@ impl Known {
         }
     }
 
+    /// Whether `updated_at` moves with messages, and how many of ours moved nothing.
+    pub(super) fn note_activity(&mut self, (signal, silent): (ActivitySignal, u32)) {
+        self.now.activity = signal;
+        self.now.silent_messages = silent;
+    }
+
     /// What is to be written down now, if it is time.
     pub(super) fn due_for_writing(&mut self, elapsed: Duration) -> Option<Capabilities> {
         let wait = match &self.written {
@@ -110,6 +117,8 @@ fn is_news(before: &Capabilities, now: &Capabilities) -> bool {
     };
     drifted
         || before.updated_at_moves != now.updated_at_moves
+        || before.activity != now.activity
+        || before.silent_messages != now.silent_messages
         || lists(before).into_iter().zip(lists(now)).any(differ)
 }
 

@@ -147,6 +147,8 @@ pub(super) struct Seen {
     pub duplicates: u64,
     /// Some row's `updated_at` is another one than before.
     pub updated_at_moved: bool,
+    /// Some room's `updated_at` moved, and nothing else about it did.
+    pub touched: bool,
     /// How many seconds the server's clock is ahead of ours.
     pub ahead_seconds: Option<i64>,
     /// It differed from the one before, or what it lacks may be gone soon.
@@ -215,14 +217,14 @@ pub(super) async fn poll_list<T: Polled>(
         Verdict::Believed(delta) => Some(delta),
     };
     // What is stored is of the list before, until this one is committed.
-    let updated_at_moved = match &delta {
+    let moves = match &delta {
         Some(delta) if heed_updated_at => {
             match moved(shared, &widget.name, &observed, &delta.changed).await {
-                Ok(moved) => moved,
+                Ok(moves) => moves,
                 Err(error) => return (Some(index), End::Store(error)),
             }
         }
-        _ => false,
+        _ => Moves::default(),
     };
     let commit = Commit { shared, settings, widget: &widget.name, kind };
     let committed = match &delta {
@@ -232,7 +234,8 @@ pub(super) async fn poll_list<T: Polled>(
     let seen = Seen {
         quarantined: observed.quarantined,
         duplicates: observed.duplicates,
-        updated_at_moved,
+        updated_at_moved: moves.updated_at,
+        touched: moves.touched,
         ahead_seconds: shared.server_ahead(&widget.name).map(|micros| micros / 1_000_000),
         came: delta.as_ref().is_some_and(|d| !d.appeared.is_empty() || !d.returned.is_empty()),
         moved: index.len() != observed.len()
@@ -258,23 +261,38 @@ pub(super) async fn poll_list<T: Polled>(
     }
 }
 
-/// Whether some of the rows that changed have another `updated_at` than before. A few are looked at.
+/// What moved in rows that changed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moves {
+    /// `updated_at`.
+    updated_at: bool,
+    /// `updated_at` of a room, and nothing else.
+    touched: bool,
+}
+
+/// How rows that changed differ from before. A few are looked at.
 async fn moved<T: Polled>(
     shared: &Shared,
     widget: &WidgetName,
     observed: &Observed<T, Spool>,
     changed: &[u64],
-) -> imbabot_store::Result<bool> {
+) -> imbabot_store::Result<Moves> {
     const LOOKED_AT: usize = 5;
     let ids = &changed[..changed.len().min(LOOKED_AT)];
     if ids.is_empty() {
-        return Ok(false);
+        return Ok(Moves::default());
     }
     let before = T::stored(shared, widget, ids).await?;
-    Ok(before.iter().any(|before| {
-        let after = observed.decoded.get(before.id());
-        after.is_some_and(|(after, _)| after.updated_at() != before.updated_at())
-    }))
+    let mut moves = Moves::default();
+    for before in before {
+        let Some((after, _)) = observed.decoded.get(before.id()) else { continue };
+        moves.updated_at |= after.updated_at() != before.updated_at();
+        moves.touched |= after
+            .changed(&before)
+            .iter()
+            .any(|change| matches!(change, EventBody::Room { change: RoomChange::Touched, .. }));
+    }
+    Ok(moves)
 }
 
 fn note_oddities<T>(

@@ -1,4 +1,4 @@
-//! Where the bytes of changed elements wait until their list is whole and committed: a megabyte
+//! Where the bytes of changed elements wait until their list is whole and committed: half a megabyte
 //! in memory, then a file without a name, which nobody else can open and which is gone with the
 //! process. So a list in which everything changed costs disk, not memory. Decides nothing.
 
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::diff;
 
-/// As much stays in memory: some four thousand rooms, more than change at once on most sites. It
+/// As much stays in memory: some two thousand rooms, more than change at once on most sites. It
 /// is also how much is written at a time.
-const IN_MEMORY: usize = 1024 * 1024;
+const IN_MEMORY: usize = 512 * 1024;
 /// Bytes before each element that say how long it is.
 const HEAD: usize = 4;
 

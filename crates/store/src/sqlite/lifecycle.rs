@@ -5,9 +5,9 @@ use imbabot_bot::WidgetName;
 use imbabot_core::{Timestamp, WidgetId};
 use rusqlite::{OptionalExtension, params};
 
-use super::journal;
 use super::{Bodies, SqliteStore};
 use super::{inbox, outbox};
+use super::{journal, provenance};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 use crate::outbox::Class;
@@ -16,7 +16,8 @@ use crate::outbox::Class;
 impl Lifecycle for SqliteStore {
     async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun> {
         let (version, bodies) = (version.to_owned(), self.bodies);
-        self.link
+        let (begun, reached) = self
+            .link
             .write(move |tx| {
                 let open: Vec<IncarnationRecord> = {
                     let mut statement = tx.prepare(
@@ -60,9 +61,12 @@ impl Lifecycle for SqliteStore {
                 let turned_unknown = sending_becomes_unknown(tx, now, settle, bodies)?;
                 // A run that ended by itself gave its tries back in `end`.
                 let interrupted_events = inbox::stop_all(tx, now, after_crash)?;
-                Ok(Begun { incarnation, after_crash, turned_unknown, interrupted_events })
+                let begun = Begun { incarnation, after_crash, turned_unknown, interrupted_events };
+                Ok((begun, provenance::reached(tx)?))
             })
-            .await
+            .await?;
+        self.witness(&reached)?;
+        Ok(begun)
     }
 
     async fn adopt_widgets(&self, widgets: &[(WidgetName, WidgetId)]) -> Result<()> {
@@ -103,7 +107,8 @@ impl Lifecycle for SqliteStore {
     }
 
     async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()> {
-        self.link
+        let reached = self
+            .link
             .write(move |tx| {
                 let changed = tx.execute(
                     "UPDATE incarnation SET ended_at = ?2, clean = 1
@@ -128,13 +133,18 @@ impl Lifecycle for SqliteStore {
                     )?;
                     journal::incarnation(tx, now, &record)?;
                 }
-                Ok(())
+                provenance::reached(tx)
             })
-            .await
+            .await?;
+        self.witness(&reached)
     }
 
     async fn changed_by_another(&self) -> Result<bool> {
         self.link.changed().await
+    }
+
+    async fn stirred(&self) {
+        self.link.stirred().await;
     }
 }
 

@@ -8,13 +8,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::inbox::{RECORD, record_of};
 use super::journal::{self, DELIVERY_COLUMNS, parsed, unreadable};
 use super::lane::Lane;
-use super::{SqliteStore, explanations, inbox, outbox, retention};
+use super::{SqliteStore, explanations, inbox, outbox, provenance, retention};
 use crate::error::Result;
 use crate::explanations::Stop;
 use crate::inbox::EventRecord;
 use crate::operations::{
-    CancelFilter, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution, RetryVerdict,
-    SignOfLife, StateCount, Tally,
+    CancelFilter, Care, DeliveryFilter, Operations, OperatorRecord, PauseScope, Resolution,
+    RetryVerdict, SignOfLife, StateCount, Tally,
 };
 use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
 
@@ -229,8 +229,17 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn cared(&self, care: Care) -> Result<()> {
+        self.link.write(move |tx| provenance::cared(tx, &care)).await
+    }
+
+    async fn care(&self) -> Result<Vec<Care>> {
+        self.link.read(provenance::care).await
+    }
+
     async fn sign(&self, sign: SignOfLife) -> Result<()> {
-        self.link
+        let reached = self
+            .link
             .write(move |tx| {
                 tx.prepare_cached(
                     "REPLACE INTO sign_of_life (one, at, stopped, status) VALUES (1, ?1, ?2, ?3)",
@@ -240,9 +249,10 @@ impl Operations for SqliteStore {
                     sign.stopped,
                     sign.status
                 ])?;
-                Ok(())
+                provenance::reached(tx)
             })
-            .await
+            .await?;
+        self.witness(&reached)
     }
 
     async fn last_sign(&self) -> Result<Option<SignOfLife>> {

@@ -176,7 +176,7 @@ fn lock_path(database: &Path) -> PathBuf {
     beside(database, ".lock")
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
@@ -192,7 +192,7 @@ fn read_holder(file: &mut File) -> (Option<u32>, bool) {
     (pid, words.next() == Some(BRIEF))
 }
 
-fn unusable(path: &Path, what: &str, error: &std::io::Error) -> Error {
+pub(super) fn unusable(path: &Path, what: &str, error: &std::io::Error) -> Error {
     let hint = match error.kind() {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             "; its folder must be writable for the user that runs imbabot (chmod u+rwx)"

@@ -270,21 +270,8 @@ fn adopt(
     for seq in orphans {
         outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
     }
-    let unserved: Vec<(String, i64, Vec<u8>)> = tx
-        .prepare(
-            "SELECT id, position, targets FROM occurrence WHERE targets IS NOT NULL
-               AND schedule NOT IN (SELECT key FROM schedule WHERE present = 1)",
-        )?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    for (id, position, targets) in unserved {
-        let all = i64::try_from(count(&targets)?).unwrap_or(i64::MAX);
-        tx.execute(
-            "UPDATE occurrence SET targets = NULL, deliveries = deliveries - ?2 WHERE id = ?1",
-            params![id, all - position],
-        )?;
-        close(tx, now, &id, "removed")?;
-    }
+    let removed = "schedule NOT IN (SELECT key FROM schedule WHERE present = 1)";
+    give_up_where(tx, now, removed, "removed")?;
     let mut cursors = read_cursors(tx)?;
     for cursor in &mut cursors {
         cursor.reanchored = reanchored.contains(&cursor.key);
@@ -487,6 +474,29 @@ fn expand(tx: &Connection, batch: &Expansion, bodies: Bodies) -> Result<bool> {
 
 /// All its rooms are dealt with: says in the ledger how many deliveries it came to, if that is not
 /// what was said when it fired. Without any it was skipped after all.
+/// Rooms that occurrences have still to serve are not served any more.
+pub(super) fn give_up_pinned(tx: &Connection, now: Timestamp, reason: &str) -> Result<()> {
+    give_up_where(tx, now, "TRUE", reason)
+}
+
+fn give_up_where(tx: &Connection, now: Timestamp, which: &str, reason: &str) -> Result<()> {
+    let unserved: Vec<(String, i64, Vec<u8>)> = tx
+        .prepare(&format!(
+            "SELECT id, position, targets FROM occurrence WHERE targets IS NOT NULL AND {which}"
+        ))?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (id, position, targets) in unserved {
+        let all = i64::try_from(count(&targets)?).unwrap_or(i64::MAX);
+        tx.execute(
+            "UPDATE occurrence SET targets = NULL, deliveries = deliveries - ?2 WHERE id = ?1",
+            params![id, all - position],
+        )?;
+        close(tx, now, &id, reason)?;
+    }
+    Ok(())
+}
+
 fn close(tx: &Connection, now: Timestamp, id: &str, reason: &str) -> Result<()> {
     tx.prepare_cached(
         "UPDATE occurrence SET outcome = 'skipped', reason = iif(overlaps > 0, 'overlap', ?2)

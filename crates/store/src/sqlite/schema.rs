@@ -20,6 +20,7 @@ const STEPS: &[&str] = &[
     include_str!("../../migrations/0003_capabilities.sql"),
     include_str!("../../migrations/0004_message_numbers.sql"),
     include_str!("../../migrations/0005_sign_of_life.sql"),
+    include_str!("../../migrations/0006_provenance.sql"),
 ];
 
 /// Refuses a file that is no store of imbabot, before anything in it is changed.

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::transport::{SimTransport, raw};
 
 /// Verbs that write; a kill around one that only reads is a kill at another moment.
-pub(super) const WRITES: [&str; 21] = [
+pub(super) const WRITES: [&str; 22] = [
     "begin",
     "adopt_widgets",
     "adopt_bots",
@@ -42,6 +42,7 @@ pub(super) const WRITES: [&str; 21] = [
     "sweep",
     "note_breakers",
     "learn",
+    "cared",
     "end",
 ];
 

@@ -25,8 +25,10 @@ pub(crate) enum End {
     NoList,
     /// It was not believed.
     Held,
-    /// The first list: whether it was committed whole.
-    Baseline(bool),
+    /// The first list, committed whole.
+    Baseline,
+    /// The first list, of which only these rooms were committed.
+    PartOfBaseline(Vec<u64>),
     /// These events were committed.
     Told(Vec<Told>),
 }
@@ -80,17 +82,19 @@ impl Daemon {
         let delta = match index.judge(&observed, trust) {
             Verdict::Held { .. } => return End::Held,
             Verdict::Baseline => {
-                let ids: Vec<u64> = observed.decoded.ids().collect();
+                let mut ids: Vec<u64> = observed.decoded.ids().collect();
                 let whole = only.is_none_or(|only| only > ids.len());
-                for id in ids.iter().take(only.unwrap_or(usize::MAX)) {
+                ids.truncate(only.unwrap_or(usize::MAX));
+                for id in &ids {
                     let (room, mark) = observed.decoded.get(*id).unwrap();
                     self.store.items.insert(*id, (mark, room));
                 }
-                if whole {
-                    self.store.has_baseline = true;
-                    index.commit(observed, &[]);
+                if !whole {
+                    return End::PartOfBaseline(ids);
                 }
-                return End::Baseline(whole);
+                self.store.has_baseline = true;
+                index.commit(observed, &[]);
+                return End::Baseline;
             }
             Verdict::Believed(delta) => delta,
         };

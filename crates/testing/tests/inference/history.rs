@@ -86,9 +86,9 @@ struct Run {
     past: Vec<Truth>,
     daemon: Daemon,
     oracle: Oracle,
-    /// Whole lists in a row that did not have a room that was there.
+    /// Whole lists in a row that did not have a room that was there, or had it as deleted.
     hidden: BTreeMap<u64, u32>,
-    /// Whole lists in a row that did not have a room, be it there or not.
+    /// Whole lists in a row that did not have a room, or had it as deleted, be it there or not.
     unseen: BTreeMap<u64, u32>,
     polls: usize,
 }
@@ -156,21 +156,19 @@ impl Run {
     fn serve(&mut self, fault: Fault) -> Served {
         let mut served = serve(&self.past, fault);
         let Some(rows) = &served.rows else { return served };
-        let hidden = self.hidden_by(rows);
         let listed = self.oracle.listed();
-        let known = hidden.iter().filter(|id| listed.contains(id)).count();
+        let known = self.there_beside(&shown(rows)).filter(|id| listed.contains(id)).count();
         // Where most of the list is hidden, or a row may be anybody's, lists have to agree for longer.
         let most = known >= MASS && known * 2 > listed.len();
         let stray = rows.iter().any(|row| matches!(row, Row::Bad(None)));
         let longest = if most || stray { AGREEING } else { GONE_AFTER } - 1;
         let lists = |id: &u64| self.hidden.get(id).copied().unwrap_or(0) + 1;
-        if hidden.iter().any(|id| lists(id) > longest) {
+        if self.there_beside(&shown_there(rows)).any(|id| lists(&id) > longest) {
             served = serve(&self.past, Fault::Nothing);
         }
         let rows = served.rows.as_deref().unwrap_or_default();
-        let hidden = self.hidden_by(rows);
-        self.hidden = hidden.iter().map(|id| (*id, lists(id))).collect();
-        let shown = shown(rows);
+        let shown = shown_there(rows);
+        self.hidden = self.there_beside(&shown).map(|id| (id, lists(&id))).collect();
         let rooms = self.past.last().unwrap().rooms.keys();
         self.unseen = rooms
             .filter(|id| !shown.contains(id))
@@ -179,11 +177,10 @@ impl Run {
         served
     }
 
-    /// The rooms that are there and not in these rows.
-    fn hidden_by(&self, rows: &[Row]) -> Vec<u64> {
-        let shown = shown(rows);
+    /// The rooms that are there and not among these.
+    fn there_beside(&self, shown: &BTreeSet<u64>) -> impl Iterator<Item = u64> {
         let there = self.past.last().unwrap().there().map(|(id, _)| id);
-        there.filter(|id| !shown.contains(id)).collect()
+        there.filter(|id| !shown.contains(id))
     }
 
     fn poll(&mut self, fault: Fault, only: Option<usize>) -> Result<(), String> {
@@ -199,8 +196,8 @@ impl Run {
         };
         if !self.oracle.has_baseline() {
             match end {
-                End::Baseline(true) => self.oracle.first(&rows),
-                End::Baseline(false) => self.oracle.part_of_first(&rows, only.unwrap_or(0)),
+                End::Baseline => self.oracle.first(&rows),
+                End::PartOfBaseline(rooms) => self.oracle.part_of_first(&rows, &rooms),
                 _ => return Err("the first list is no baseline".into()),
             }
             return Ok(());
@@ -249,6 +246,19 @@ fn shown(rows: &[Row]) -> BTreeSet<u64> {
         Row::Bad(id) => *id,
     });
     shown.collect()
+}
+
+/// Without those that are shown as deleted: of two rows the last counts.
+fn shown_there(rows: &[Row]) -> BTreeSet<u64> {
+    let mut shown = BTreeSet::new();
+    for row in rows {
+        match row {
+            Row::Read(id, room) if room.state == State::Marked => shown.remove(id),
+            Row::Read(id, _) | Row::Bad(Some(id)) => shown.insert(*id),
+            Row::Bad(None) => false,
+        };
+    }
+    shown
 }
 
 fn by_room(told: &[Told]) -> BTreeMap<u64, Vec<Told>> {

@@ -138,22 +138,17 @@ impl Oracle {
                 self.absent.insert(id, [1, is_sure(rows)]);
             }
         }
-        self.know(&said, usize::MAX);
+        self.know(&said, |_| true);
     }
 
-    /// Of the first list only so many rooms are known: the daemon was killed.
-    pub(crate) fn part_of_first(&mut self, rows: &[Row], rooms: usize) {
-        self.know(&what_is_said(rows), rooms);
+    /// Of the first list only these rooms were committed: the daemon was killed. Which they are is the
+    /// daemon's to say: those that it knew already cost it nothing.
+    pub(crate) fn part_of_first(&mut self, rows: &[Row], rooms: &[u64]) {
+        self.know(&what_is_said(rows), |id| rooms.contains(id));
     }
 
-    fn know(&mut self, said: &BTreeMap<u64, Said>, rooms: usize) {
-        let listed = self.listed();
-        let shown = said.iter().filter(|(id, said)| match said {
-            Said::There(_) => true,
-            Said::Something => listed.contains(id),
-            Said::Marked => false,
-        });
-        for (id, said) in shown.take(rooms) {
+    fn know(&mut self, said: &BTreeMap<u64, Said>, is_known: impl Fn(&u64) -> bool) {
+        for (id, said) in said.iter().filter(|(id, _)| is_known(id)) {
             if let Said::There(view) = said {
                 self.known.insert(*id, Known::There(view.clone()));
             }

@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbabot_bot::ActivitySignal;
 use imbabot_core::{
     Api, Error, ErrorKind, GetRooms, GetUsers, ListSummary, NetCode, RawElement, RoomKind,
     Timestamp, TransportErrorKind, User, UserStatus, WidgetId, decode_room, decode_user,
-    is_senseless,
+    is_senseless, repeats_itself,
 };
 use imbabot_scheduler::{Clock, is_round};
 use imbabot_store::{
@@ -114,7 +115,12 @@ pub(super) async fn examine(
             learned.into_iter().find(|l| l.widget == widget.name && l.source == Source::Polls);
         before = polls.map(|learned| learned.capabilities);
     }
-    known.updated_at_moves = before.as_ref().is_some_and(|before| before.updated_at_moves);
+    if let Some(before) = &before {
+        known.updated_at_moves = before.updated_at_moves;
+        known.activity = before.activity;
+        known.silent_messages = before.silent_messages;
+        findings.extend(activity(before));
+    }
     let server_time = [&users, &rooms].into_iter().flatten().find_map(|c| c.summary.server_time);
     findings.extend(server_time.map(|server| skew(clock.now(), server, &mut known)));
     if let Some(rooms) = &rooms {
@@ -212,6 +218,9 @@ impl Coming {
             self.deleted += 1;
         } else {
             self.rows.insert(id, traits);
+        }
+        if repeats_itself(self.read - self.deleted, self.rows.len() as u64) {
+            return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     }
@@ -367,6 +376,25 @@ fn skew(now: Timestamp, server: Timestamp, known: &mut Capabilities) -> Finding 
             "schedules go by this host's clock, which NTP should keep; if it is right, the server's is \
              wrong, which does no harm here",
         ),
+    }
+}
+
+/// Whether the lists tell that somebody writes, as the daemon found out by its own messages.
+fn activity(known: &Capabilities) -> Option<Finding> {
+    match known.activity {
+        ActivitySignal::Seen => Some(Finding::ok(
+            "activity",
+            "`updated_at` of rooms moves, so bots are told of `touched`",
+        )),
+        ActivitySignal::Absent => {
+            let text = "no_activity_signal: after several messages of ours no list showed `updated_at` of \
+                        their rooms to move";
+            Some(Finding::note("activity", text).hint(
+                "a bot that waits for `touched`, or takes a room without it for a quiet one, does not \
+                 work here; it can ask `ctx.activity_signal()`",
+            ))
+        }
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use imbabot_core::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -37,6 +38,7 @@ pub(super) struct Widget {
     pub(super) last_outcome: Option<String>,
     pub(super) problem: Option<String>,
     pub(super) breaker: Option<(String, Timestamp)>,
+    pub(super) capabilities: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,11 +1,13 @@
 //! A status in words for a person: first what is wrong, since when and what to do, then the parts. All
 //! that comes out of the store is escaped.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use imbabot_bot::units::format_duration;
 use imbabot_core::{Timestamp, escape_foreign};
 use imbabot_scheduler::NotReady;
+use serde_json::Value;
 
 use super::seen::{Job, Obstacle, Seen};
 use super::{Life, Report};
@@ -131,10 +133,49 @@ fn widgets(seen: &Seen) -> Option<String> {
     });
     let header = ["WIDGET", "ROOMS", "LAST GOOD LIST", "LAST POLL", "NOTHING IS SENT"];
     let beneath = seen.widgets.values().map(|widget| {
-        let problem = widget.problem.as_ref();
-        problem.map(|text| escape_foreign(text, PROBLEM)).into_iter().collect()
+        let problem = widget.problem.as_ref().map(|text| escape_foreign(text, PROBLEM));
+        problem.into_iter().chain(server(&widget.capabilities)).collect()
     });
     annotated(&header, rows.collect(), beneath.collect())
+}
+
+/// What is known of a widget's server, by the daemon's polls and by `doctor`.
+fn server(known: &BTreeMap<String, Value>) -> Option<String> {
+    let (polls, doctor) = (known.get("polls"), known.get("doctor"));
+    let either = |name: &str| {
+        let of = |known: Option<&Value>| known?.get(name).filter(|value| !value.is_null()).cloned();
+        of(polls).or_else(|| of(doctor))
+    };
+    let mut said = Vec::new();
+    for name in ["rooms", "users"] {
+        let Some(list) = either(name) else { continue };
+        let number = |field: &str| list.get(field).and_then(Value::as_u64).unwrap_or_default();
+        let (rows, bytes, took) = (number("rows"), number("bytes"), number("milliseconds"));
+        let mut text = format!("{rows} {name} in {bytes} bytes and {took} ms");
+        let quirks = list.get("quirks").and_then(Value::as_array).into_iter().flatten();
+        let quirks: Vec<String> = quirks.filter_map(Value::as_str).map(foreign).collect();
+        if !quirks.is_empty() {
+            text.push_str(&format!(" ({})", quirks.join(", ")));
+        }
+        said.push(text);
+    }
+    if let Some(ahead) = either("server_ahead_seconds").and_then(|ahead| ahead.as_i64()) {
+        said.push(match ahead {
+            0 => "its clock and ours agree".to_owned(),
+            1.. => format!("its clock is {ahead} s ahead of ours"),
+            _ => format!("its clock is {} s behind ours", ahead.unsigned_abs()),
+        });
+    }
+    let activity = either("activity").and_then(|word| Some(word.as_str()?.to_owned()));
+    match activity.as_deref() {
+        Some("seen") => said.push("its rooms are touched by messages".to_owned()),
+        Some("no_activity_signal") => said.push(
+            "no_activity_signal: `updated_at` does not move with messages, so bots are not told of them"
+                .to_owned(),
+        ),
+        _ => {}
+    }
+    (!said.is_empty()).then(|| format!("Its server: {}.", said.join("; ")))
 }
 
 fn tasks(seen: &Seen) -> Option<String> {

@@ -152,3 +152,23 @@ fn a_status_of_another_version_is_read_as_far_as_it_is_known() {
     assert!(!told.contains('\u{1b}'), "{told}");
     assert_eq!(report.value()["more"], json!({"a": 1}));
 }
+
+#[test]
+fn what_is_known_of_a_server_stands_beneath_its_widget() {
+    let mut status = quiet();
+    let list = |rows: u64| json!({"rows": rows, "bytes": 3_000, "milliseconds": 12, "quirks": ["map", "bad_rows"]});
+    status["widgets"]["main"]["capabilities"] = json!({
+        "polls": {"rooms": list(12), "users": null, "server_ahead_seconds": -3_600,
+            "activity": "no_activity_signal", "of_a_later_version": {}},
+        "doctor": {"users": {"rows": 7, "bytes": 900, "milliseconds": 3}, "activity": "unknown"},
+    });
+    let told = told(&report(Some(holder()), Some(signed(&status, false)), "2026-03-30T07:00:04Z"));
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = "Its server: 12 rooms in 3000 bytes and 12 ms (map, bad_rows); 7 users in 900 bytes and 3 ms; \
+                its clock is 3600 s behind ours; no_activity_signal: `updated_at` does not move with messages";
+    assert!(told.contains(line), "{told}");
+    // What another version wrote in its place is passed over.
+    status["widgets"]["main"]["capabilities"] = json!({"polls": {"rooms": 7, "activity": []}});
+    let report = report(Some(holder()), Some(signed(&status, false)), "2026-03-30T07:00:04Z");
+    assert!(tell::report(&report).contains("0 rooms in 0 bytes"));
+}
