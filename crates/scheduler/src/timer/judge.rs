@@ -248,6 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn no_run_reaches_over_what_fired_under_a_rule_that_was_edited_since() {
+        // Fired at half past by the old rule, under a clock far ahead.
+        let recorded = ["2026-03-01T02:30:00Z", "2026-03-01T06:30:00Z"];
+        let recorded: BTreeSet<Timestamp> = recorded.map(|at| at.parse().unwrap()).into();
+        let schedule = hourly().misfire(Misfire::Skip);
+        let now = "2026-03-01T10:30:00Z".parse().unwrap();
+        let step = judge(&entry(schedule, "2026-03-01T00:00:00Z"), now, &recorded);
+        let runs: Vec<_> =
+            step.runs.iter().map(|r| (r.from.compact(), r.to.compact(), r.count)).collect();
+        let at = |hour: u8| format!("2026-03-01T{hour:02}:00:00Z");
+        assert_eq!(runs, [(at(1), at(2), 2), (at(3), at(6), 4), (at(7), at(10), 4)]);
+    }
+
+    #[test]
     fn no_run_reaches_over_an_instant_that_fires_is_recorded_or_is_left_out_for_another_reason() {
         let hour = Duration::from_secs(3_600);
         for misfire in [Misfire::Skip, Misfire::FireOnce, Misfire::CatchUp] {
