@@ -19,6 +19,18 @@ kill-test:
 soak:
     cargo test --release -p imbabot-bots --test soak -- --ignored --nocapture
 
+# One simulated history, by its seed or as a line of crates/testing/reproductions; prints what happens.
+sim history:
+    cargo run --release -p imbabot-testing --example sim -- '{{ history }}'
+
+# Simulated histories without end, or so many (`just sim-night 0..10000`); ten failures are enough.
+sim-night seeds="0..":
+    cargo run --release -p imbabot-testing --example sim -- '{{ seeds }}'
+
+# Ten years of schedules in 25 zones, with kills at random: minutes.
+years:
+    cargo test --release -p imbabot-testing --test simulation_years -- --ignored --nocapture
+
 # The lints, as strict as the check has them.
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings

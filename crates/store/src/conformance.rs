@@ -139,6 +139,7 @@ macro_rules! store_conformance {
             a_run_can_be_ended_earlier_than_it_was_recorded
             rooms_of_several_occurrences_are_read_together_up_to_a_bound
             a_room_in_which_an_earlier_one_waits_is_left_out
+            an_earlier_one_that_has_expired_holds_up_no_room
             rooms_that_are_gone_meanwhile_are_not_counted
             an_edited_schedule_goes_on_from_now
             a_cursor_of_a_wrong_clock_is_set_to_now

@@ -155,6 +155,16 @@ impl Check {
         self
     }
 
+    /// Forgets the ledger: what is read of it from here on is all that there is.
+    pub(crate) fn forget_ledger(&mut self) {
+        self.book = Book::default();
+    }
+
+    /// Other metrics than before, or none.
+    pub(crate) fn show_metrics(&mut self, text: Option<String>) {
+        self.metrics = text;
+    }
+
     /// How many lines of the ledger were read.
     #[must_use]
     pub fn lines(&self) -> usize {

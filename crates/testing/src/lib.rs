@@ -6,6 +6,7 @@ pub mod flaky;
 pub mod harness;
 pub mod rehearsal;
 mod running;
+pub mod simulation;
 pub mod transcript;
 pub mod transport;
 mod witness;

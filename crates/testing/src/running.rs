@@ -18,7 +18,11 @@ pub(crate) struct Running {
 impl Running {
     /// Begins a run. Nothing is done before the first [`Running::step`].
     pub(crate) fn begin(parts: Parts) -> imbabot_store::Result<Self> {
-        let engine = block_on(Engine::begin(parts))?;
+        Ok(Self::of(block_on(Engine::begin(parts))?))
+    }
+
+    /// The run of an engine that has begun.
+    pub(crate) fn of(engine: Engine) -> Self {
         let running = Self { engine, pool: LocalPool::new(), gave_up: Rc::default() };
         for task in running.engine.tasks() {
             let (name, gave_up) = (task.name(), Rc::clone(&running.gave_up));
@@ -30,7 +34,7 @@ impl Running {
             // The pool lives: this value owns it.
             let _ = running.pool.spawner().spawn_local(run);
         }
-        Ok(running)
+        running
     }
 
     /// Runs every task until nothing is due.

@@ -70,6 +70,10 @@ impl SimTransport {
         self.answered.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn simulator(&self) -> &Simulator {
+        &self.simulator
+    }
+
     async fn fail<T>(&self, after: Duration, code: NetCode) -> Result<T, TransportError> {
         if !after.is_zero() {
             self.clock.sleep(after).await;
@@ -112,6 +116,22 @@ impl SimTransport {
     }
 }
 
+/// A request as the server reads it.
+pub(crate) fn raw(request: &Request) -> RawRequest {
+    let mut headers: Vec<(String, String)> = request
+        .headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.expose().to_owned()))
+        .collect();
+    headers.push(("Content-Type".into(), request.content_type.clone()));
+    RawRequest {
+        method: "POST".into(),
+        path: request.path.clone(),
+        headers,
+        body: request.body.clone(),
+    }
+}
+
 fn micros(count: u64) -> Duration {
     Duration::from_micros(count)
 }
@@ -134,18 +154,7 @@ impl Transport for SimTransport {
 impl SimTransport {
     async fn pass_on(&self, request: Request) -> Result<Response, TransportError> {
         let endpoint = request.endpoint;
-        let mut headers: Vec<(String, String)> = request
-            .headers
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.expose().to_owned()))
-            .collect();
-        headers.push(("Content-Type".into(), request.content_type.clone()));
-        let raw = RawRequest {
-            method: "POST".into(),
-            path: request.path.clone(),
-            headers,
-            body: request.body.clone(),
-        };
+        let raw = raw(&request);
         let patience = match endpoint {
             Endpoint::SendMsg => self.patience.send,
             _ => self.patience.read,

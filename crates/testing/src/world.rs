@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_executor::block_on;
+use futures_util::future::{Either, select};
 use futures_util::task::LocalSpawnExt;
 use imbabot_bot::ForeignMarkup;
 use imbabot_core::{Api, Credentials, SecretKey, SiteUserId, Timestamp, Transport};
@@ -16,6 +17,8 @@ use imbabot_store::{Bodies, InspectionMark, LedgerLine, SqliteStore, Store};
 use crate::checker::{Change, Check, Violation};
 use crate::clock::VirtualClock;
 use crate::running::Running;
+use crate::simulation::Kill;
+use crate::simulation::MortalTransport;
 use crate::transcript::Recorder;
 use crate::transport::SimTransport;
 
@@ -36,6 +39,7 @@ pub struct World {
     recorder: Option<Recorder>,
     /// When the server comes back, on the clock that never goes back.
     down_until: Option<Duration>,
+    kill: Kill,
 }
 
 impl World {
@@ -69,6 +73,7 @@ impl World {
             running: None,
             recorder: None,
             down_until: None,
+            kill: Kill::default(),
         };
         let widget = world.widget(SECRET);
         world.settings.widgets.push(widget);
@@ -115,7 +120,8 @@ impl World {
             version: env!("CARGO_PKG_VERSION").into(),
             seed: 7,
         };
-        self.running = Some(must(Running::begin(parts)));
+        let Some(begun) = self.unless_killed(Engine::begin(parts)) else { return };
+        self.running = Some(Running::of(must(begun)));
         self.step();
     }
 
@@ -255,9 +261,29 @@ impl World {
         self.note_end("the daemon stops");
         self.without_blame(|world| {
             if let Some(running) = world.running.take() {
-                must(block_on(running.engine.end()));
+                world.unless_killed(running.engine.end()).map(must);
             }
         });
+    }
+
+    /// From here on `kill` decides when the daemon is killed. Its store has to be a
+    /// [`MortalStore`](crate::simulation::MortalStore) of the same; its requests go a mortal way.
+    pub fn is_mortal(&mut self, kill: &Kill) {
+        let transport = MortalTransport::over(Arc::clone(&self.transport), kill.clone());
+        let transport: Arc<dyn Transport> = Arc::new(transport);
+        for widget in &mut self.settings.widgets {
+            widget.api = Api::new(Arc::clone(&transport), widget.api.credentials().clone());
+        }
+        self.kill = kill.clone();
+    }
+
+    /// Waits for something that a kill may cut short.
+    fn unless_killed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let killed = std::pin::pin!(self.kill.struck());
+        match block_on(select(std::pin::pin!(work), killed)) {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
     }
 
     fn note_end(&mut self, how: &str) {

@@ -68,12 +68,15 @@ fn the_examples_of_the_sample_load_when_they_are_switched_on() {
 }
 
 #[test]
-fn the_minimal_file_loads() {
-    let loaded = Folder::new()
-        .load(&MINIMAL.replace("# id = ", "id = ").replace("# sender = ", "sender = "))
-        .unwrap();
-    assert_eq!(loaded.config.schedules[0].schedule.id().as_str(), "standup");
+fn the_minimal_file_loads_and_announces_nothing_before_it_is_told_to() {
+    let filled_in = MINIMAL.replace("# id = 6", "id = 6").replace("# sender = ", "sender = ");
+    let loaded = Folder::new().load(&filled_in).unwrap();
+    assert_eq!(loaded.config.schedules.len(), 0);
     assert_eq!(loaded.config.widgets[0].name.as_str(), "main");
+    let (widget, announcement) = filled_in.split_once("# [[schedule]]").unwrap();
+    let switched_on = format!("{widget}[[schedule]]{}", announcement.replace("\n# ", "\n"));
+    let loaded = Folder::new().load(&switched_on).unwrap();
+    assert_eq!(loaded.config.schedules[0].schedule.id().as_str(), "standup");
 }
 
 #[test]

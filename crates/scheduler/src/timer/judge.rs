@@ -82,7 +82,9 @@ pub(super) fn judge(entry: &Entry, now: Timestamp, recorded: &BTreeSet<Timestamp
         if due > now {
             break;
         }
-        step.through = Some(at);
+        let before = step.through.replace(at).unwrap_or(entry.through);
+        // Recorded under another clock and another rule: no run may reach over that either.
+        step.apart |= recorded.range(before..at).any(|other| *other > before);
         match fate(entry, &instant, due, now, recorded) {
             // No run may reach over it.
             Fate::Recorded => step.apart = true,
@@ -243,6 +245,20 @@ mod tests {
         }
         told.sort_unstable();
         assert_eq!(told, all);
+    }
+
+    #[test]
+    fn no_run_reaches_over_what_fired_under_a_rule_that_was_edited_since() {
+        // Fired at half past by the old rule, under a clock far ahead.
+        let recorded = ["2026-03-01T02:30:00Z", "2026-03-01T06:30:00Z"];
+        let recorded: BTreeSet<Timestamp> = recorded.map(|at| at.parse().unwrap()).into();
+        let schedule = hourly().misfire(Misfire::Skip);
+        let now = "2026-03-01T10:30:00Z".parse().unwrap();
+        let step = judge(&entry(schedule, "2026-03-01T00:00:00Z"), now, &recorded);
+        let runs: Vec<_> =
+            step.runs.iter().map(|r| (r.from.compact(), r.to.compact(), r.count)).collect();
+        let at = |hour: u8| format!("2026-03-01T{hour:02}:00:00Z");
+        assert_eq!(runs, [(at(1), at(2), 2), (at(3), at(6), 4), (at(7), at(10), 4)]);
     }
 
     #[test]

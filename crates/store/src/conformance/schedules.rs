@@ -260,6 +260,33 @@ pub fn a_room_in_which_an_earlier_one_waits_is_left_out(backend: &dyn Backend) {
     assert_eq!(count(&bench), 6);
 }
 
+pub fn an_earlier_one_that_has_expired_holds_up_no_room(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    adopt(&bench, 0, &[("s", "d")]);
+    fire(&bench, "s", 10, &[1, 2]);
+    let mut first = batch(&bench, 10, 10).unwrap();
+    for delivery in &mut first.deliveries {
+        delivery.expires_at = at(60);
+    }
+    assert!(run(bench.store.expand(first)));
+    // One is on its way: it may still arrive.
+    let claimed = bench.claim(at(11));
+    assert_eq!(claimed.len(), 2);
+    bench.settle(at(12), &claimed[1], again(at(50)));
+    let free = claimed[1].room.0;
+    fire(&bench, "s", 59, &[1, 2]);
+    expand_all(&bench, 59, 10);
+    let record = told(&bench, &fires("s", 59, &[]).id);
+    assert_eq!(record.reason.as_deref(), Some("overlap"), "it is not there yet");
+    // Nobody has swept yet.
+    fire(&bench, "s", 60, &[1, 2]);
+    expand_all(&bench, 60, 10);
+    assert_eq!(told(&bench, &fires("s", 60, &[]).id).deliveries, 1);
+    let all = run(bench.store.deliveries(&crate::DeliveryFilter::default()));
+    let made: Vec<u64> = all.iter().filter(|d| d.created_at == at(60)).map(|d| d.room.0).collect();
+    assert_eq!(made, [free]);
+}
+
 pub fn rooms_that_are_gone_meanwhile_are_not_counted(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     adopt(&bench, 0, &[("s", "d")]);

@@ -429,14 +429,17 @@ fn expand(tx: &Connection, batch: &Expansion, bodies: Bodies) -> Result<bool> {
                 .prepare_cached(
                     "SELECT EXISTS (SELECT 1 FROM delivery
                      WHERE schedule = ?1 AND widget = ?2 AND room = ?3 AND open = 1
-                       AND state IN ('queued', 'sending') AND occurrence <> ?4)",
+                       AND occurrence <> ?4
+                       -- One that has expired is never sent, though nobody has said so yet.
+                       AND (state = 'sending' OR state = 'queued' AND expires_at > ?5))",
                 )?
                 .query_row(
                     params![
                         schedule,
                         delivery.widget.as_str(),
                         delivery.room.0.cast_signed(),
-                        batch.id
+                        batch.id,
+                        batch.now.as_micros()
                     ],
                     |row| row.get(0),
                 )?;
