@@ -95,6 +95,7 @@ macro_rules! store_conformance {
         }
         $crate::conformance_cases! { $backend, inbox:
             entries_of_a_lane_are_handled_in_order
+            what_was_seen_under_a_clock_ahead_is_told_when_the_clock_is_right
             bots_are_told_independently
             an_event_for_nobody_leaves_nothing
             no_more_is_handed_out_than_a_bot_can_take

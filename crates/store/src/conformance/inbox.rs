@@ -61,6 +61,17 @@ pub fn entries_of_a_lane_are_handled_in_order(backend: &dyn Backend) {
     }
 }
 
+pub fn what_was_seen_under_a_clock_ahead_is_told_when_the_clock_is_right(backend: &dyn Backend) {
+    let bench = bench_with(backend, &["b"], vec![]);
+    bench.tell(at(8 * 86_400), vec![opened(1, &["b"]), opened(1, &["b"]), opened(2, &["b"])]);
+    let (none, next) = bench.entries(at(5), &[("b", 9)]);
+    assert_eq!((none.len(), next), (0, Some(at(5))), "ask again now");
+    let (told, _) = bench.entries(at(5), &[("b", 9)]);
+    assert_eq!(told.iter().map(|e| e.body.room().unwrap().0).collect::<Vec<_>>(), [1, 2]);
+    bench.handle(&told[0], at(6));
+    assert_eq!(bench.entry(at(6)).body.room().unwrap().0, 1, "the one behind it, too");
+}
+
 pub fn bots_are_told_independently(backend: &dyn Backend) {
     let bench = bench_with(backend, &["b", "c"], vec![opened(1, &["b", "c"])]);
     bench.tell(at(1), vec![opened(1, &["c"])]);

@@ -24,6 +24,8 @@ use crate::outbox::{Born, DeadReason, NewDelivery};
 const OWN: i64 = 2_000_000;
 /// While an attempt is on its way in a room, nobody can say who touched it; ask again after this.
 const WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+/// No entry waits as long as this: a retry is ten seconds away at most.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[async_trait]
 impl Inbox for SqliteStore {
@@ -275,12 +277,28 @@ fn claim_events(
                  WHERE bot = ?1 AND state = 'waiting' AND blocked = 0 AND due_at > ?2",
             )?
             .query_row(params![bot.as_str(), now.as_micros()], |row| row.get(0))?;
+        let next = match next.map(Timestamp::from_micros) {
+            Some(next) if next.since(now) > LONGEST_WAIT => {
+                recall(tx, bot.as_str(), now)?;
+                Some(now.as_micros())
+            }
+            next => next.map(Timestamp::as_micros),
+        };
         next_due = match (next_due, next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
     }
     Ok((entries, next_due.map(Timestamp::from_micros)))
+}
+
+/// What waits for an instant that no entry waits for was put off by a clock that was ahead: it is due now.
+fn recall(tx: &Connection, bot: &str, now: Timestamp) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE inbox SET due_at = ?2 WHERE bot = ?1 AND state = 'waiting' AND due_at > ?3",
+    )?
+    .execute(params![bot, now.as_micros(), (now + LONGEST_WAIT).as_micros()])?;
+    Ok(())
 }
 
 fn due_entries(

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imbabot_bot::{RoomChange, RoomEvent};
-use imbabot_core::{RoomId, Timestamp};
+use imbabot_core::Timestamp;
 use imbabot_simulator::Simulator;
 
 /// What was told, and who did what.
@@ -67,13 +67,9 @@ impl Whole {
         None
     }
 
-    /// After good lists: whether what was told last is what there is, but for rooms of which something
-    /// is told `later`.
-    pub(super) fn ends(&self, simulator: &Simulator, later: &BTreeSet<RoomId>) -> Option<String> {
+    /// After good lists: whether what was told last is what there is.
+    pub(super) fn ends(&self, simulator: &Simulator) -> Option<String> {
         for room in simulator.rooms() {
-            if later.contains(&RoomId(room.id.unsigned_abs())) {
-                continue;
-            }
             let there = room.deleted_at.is_none() && !room.vanished;
             let truth = there.then(|| shape(&room.name, room.kind, room.is_public));
             match self.known.get(&room.id) {
