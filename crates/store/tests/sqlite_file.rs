@@ -681,3 +681,21 @@ fn a_store_that_is_closed_leaves_no_thread_behind() {
     }
     assert!(threads().filter(watching).count() < 30);
 }
+
+#[test]
+fn who_has_the_role_and_has_not_said_its_name_yet_is_waited_for() {
+    let (_folder, path) = place();
+    drop(open(&path, Role::Daemon).unwrap());
+    let lock = path.with_file_name(format!("{}.lock", path.file_name().unwrap().to_str().unwrap()));
+    let held = std::fs::File::options().read(true).write(true).open(&lock).unwrap();
+    held.lock().unwrap();
+    // Nothing is written yet; the name of one that was killed still stands there.
+    for (says, pid) in [("", None), ("4194305 daemon\n", Some(4_194_305))] {
+        std::fs::write(&lock, says).unwrap();
+        let error = failure(&path, Role::Daemon);
+        assert_eq!(*error.kind(), ErrorKind::Held { pid, brief: true }, "{says:?}");
+    }
+    std::fs::write(&lock, format!("{} daemon\n", std::process::id())).unwrap();
+    let me = Some(std::process::id());
+    assert_eq!(*failure(&path, Role::Daemon).kind(), ErrorKind::Held { pid: me, brief: false });
+}

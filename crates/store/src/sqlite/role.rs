@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use imbabot_core::Timestamp;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::Role;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +34,9 @@ impl RoleLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let (pid, brief) = read_holder(&mut file);
+                // Nobody's name, or that of one who is dead: somebody has just taken the role and has not
+                // said yet who it is. Whoever waits for a moment will know.
+                let brief = brief || pid.is_none_or(is_dead);
                 let who = pid.map_or_else(|| "another process".into(), |p| format!("process {p}"));
                 return Err(Error::new(
                     ErrorKind::Held { pid, brief },
@@ -192,6 +197,12 @@ fn read_holder(file: &mut File) -> (Option<u32>, bool) {
     let mut words = text.split_whitespace();
     let pid = words.next().and_then(|pid| pid.parse().ok());
     (pid, words.next() == Some(BRIEF))
+}
+
+/// Whether there is no such process.
+fn is_dead(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 pub(super) fn unusable(path: &Path, what: &str, error: &std::io::Error) -> Error {
