@@ -36,6 +36,7 @@ use link::Link;
 pub use reanchor::Reanchored;
 pub use role::Holder;
 use role::RoleLock;
+use stir::Stir;
 use witness::Witness;
 
 /// Whether texts stay in the store after their delivery has ended.
@@ -107,7 +108,9 @@ impl SqliteStore {
         if let (Some(witness), false) = (&witness, copies) {
             provenance::recognise(&connection, path, witness)?;
         }
-        let link = Link::threads(connection, path)?;
+        // Only a daemon stays long enough to be told of anything.
+        let stir = if role == Role::Daemon { Stir::of(path) } else { Stir::nowhere() };
+        let link = Link::threads(connection, path, stir)?;
         Ok(Self { link, bodies, path: Some(path.to_owned()), witness, _role: lock })
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
+use super::role;
 use super::stir::Stir;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -81,7 +82,7 @@ impl Link {
         Self::Inline(Box::new(Mutex::new(connection)))
     }
 
-    pub(super) fn threads(writer: Connection, path: &Path) -> Result<Self> {
+    pub(super) fn threads(writer: Connection, path: &Path, stir: Stir) -> Result<Self> {
         let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.into()).spawn(body).map_err(|e| {
                 Error::new(ErrorKind::Unusable, format!("no thread for the store: {}", e.kind()))
@@ -112,7 +113,7 @@ impl Link {
             running.push(start(&format!("store-reader-{n}"), Box::new(body))?);
         }
         let queues = Some((write, read));
-        let (seen, commits, stir) = (AtomicI64::new(0), Commits::of(path), Stir::of(path));
+        let (seen, commits) = (AtomicI64::new(0), Commits::of(path));
         Ok(Self::Threads(Threads { queues, seen, commits, stir, running }))
     }
 
@@ -172,7 +173,8 @@ impl Link {
         }
     }
 
-    /// Resolves when somebody wrote since this was asked last, or for nothing; in memory never.
+    /// Resolves when somebody wrote since this was asked last, or for nothing; without a [`Stir`] that
+    /// rings never.
     pub(super) async fn stirred(&self) {
         match self {
             Self::Inline(_) => std::future::pending().await,
@@ -209,9 +211,7 @@ struct Commits {
 
 impl Commits {
     fn of(database: &Path) -> Self {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-shm");
-        Self { path: path.into(), state: Mutex::default() }
+        Self { path: role::beside(database, "-shm"), state: Mutex::default() }
     }
 
     /// Whether there was a commit, of whomever, since this was asked last. Where the counter cannot
@@ -382,7 +382,7 @@ mod tests {
         let connection = Connection::open(&path).unwrap();
         configure(&connection).unwrap();
         connection.execute_batch(made_by).unwrap();
-        let link = Link::threads(connection, &path).unwrap();
+        let link = Link::threads(connection, &path, Stir::nowhere()).unwrap();
         (folder, link)
     }
 

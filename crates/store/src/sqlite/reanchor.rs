@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use imbabot_core::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 use serde::Serialize;
 
 use super::operations::acted;
@@ -91,14 +91,13 @@ fn reanchor(tx: &Connection, bodies: Bodies, now: Timestamp) -> Result<Reanchore
         unresolved_after: std::time::Duration::MAX,
     };
     done.unresolved += super::lifecycle::sending_becomes_unknown(tx, now, never, bodies)?;
-    for seq in seqs(tx, "SELECT seq FROM delivery WHERE resend_at IS NOT NULL", now)? {
+    for seq in seqs(tx, "SELECT seq FROM delivery WHERE resend_at IS NOT NULL", [])? {
         let record = outbox::finish(tx, now, seq, DeadReason::Unresolved, bodies)?;
         outbox::report(tx, now, seq, &record)?;
         done.unresolved += 1;
     }
-    for seq in
-        seqs(tx, "SELECT seq FROM delivery WHERE state = 'queued' AND not_before <= ?1", now)?
-    {
+    let due = "SELECT seq FROM delivery WHERE state = 'queued' AND not_before <= ?1";
+    for seq in seqs(tx, due, [now.as_micros()])? {
         let record = outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
         outbox::report(tx, now, seq, &record)?;
         acted(tx, now, VERB, &format!("delivery/{}", record.id), "queued", "dead")?;
@@ -136,13 +135,8 @@ fn pairs(tx: &Connection, sql: &str) -> Result<Vec<(String, i64)>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn seqs(tx: &Connection, sql: &str, now: Timestamp) -> Result<Vec<i64>> {
+fn seqs(tx: &Connection, sql: &str, given: impl Params) -> Result<Vec<i64>> {
     let mut statement = tx.prepare(sql)?;
-    let takes_now = statement.parameter_count() > 0;
-    let read = |row: &rusqlite::Row<'_>| row.get(0);
-    let rows = match takes_now {
-        true => statement.query_map([now.as_micros()], read)?.collect(),
-        false => statement.query_map([], read)?.collect::<rusqlite::Result<_>>(),
-    };
-    Ok(rows?)
+    let rows = statement.query_map(given, |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

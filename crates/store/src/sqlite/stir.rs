@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::role;
+
 /// Rings when the database is written to, by whatever process.
 pub(super) struct Stir {
     bell: Arc<Notify>,
@@ -24,6 +26,15 @@ impl Stir {
                 .inspect_err(|error| tracing::debug!(%error, "writes by others are looked for"))
                 .ok(),
             bell,
+        }
+    }
+
+    /// Never rings: for whoever looks once and goes.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            bell: Arc::default(),
+            #[cfg(target_os = "linux")]
+            watch: None,
         }
     }
 
@@ -52,10 +63,8 @@ impl Watch {
     fn begin(database: &Path, bell: &Arc<Notify>) -> std::io::Result<Self> {
         use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wal");
         let notes = Arc::new(init(CreateFlags::CLOEXEC)?);
-        let file = add_watch(&notes, path, WatchFlags::MODIFY)?;
+        let file = add_watch(&notes, role::beside(database, "-wal"), WatchFlags::MODIFY)?;
         let (read, bell) = (Arc::clone(&notes), Arc::clone(bell));
         let body = move || listen(&read, &bell);
         let thread = std::thread::Builder::new().name("store-watch".into()).spawn(body)?;
