@@ -3,43 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod given;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_executor::block_on;
 use imbabot_bot::{DeliveryId, Policy};
-use imbabot_core::{RoomId, Timestamp};
+use imbabot_core::RoomId;
 use imbabot_store::*;
 
-const RULES: Settle = Settle {
-    wait: Duration::from_secs(10),
-    max_resends: 1,
-    unresolved_after: Duration::from_secs(1_000),
-};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_seconds(1_772_323_200 + second)
-}
+use given::{RULES, at, widget};
 
 fn message(key: &str, room: u64, policy: Policy, not_before: Option<i64>) -> NewDelivery {
-    NewDelivery {
-        key: key.into(),
-        widget: "w".parse().unwrap(),
-        room: RoomId(room),
-        sender: 7.into(),
-        bot: None,
-        event: None,
-        occurrence: None,
-        schedule: None,
-        policy,
-        text: "x".into(),
-        not_before: not_before.map(at),
-        expires_at: at(100_000),
-        born: Born::Queued,
-        detail: None,
-        report: false,
-    }
+    let (not_before, expires_at) = (not_before.map(at), at(100_000));
+    NewDelivery { policy, not_before, expires_at, ..given::message(key, room) }
 }
 
 fn open(path: &Path) -> Result<SqliteStore> {
@@ -57,16 +35,10 @@ fn interrupted(path: &Path) -> SqliteStore {
         message("again", 2, Policy::AtLeastOnce, None),
     ];
     block_on(store.enqueue(at(0), sent.to_vec())).unwrap();
-    let widget = WidgetClaim {
-        widget: "w".parse().unwrap(),
-        slots: 10,
-        interval: Duration::from_millis(1),
-        room_interval: Duration::from_millis(1),
-    };
     let claim = |now| ClaimRequest {
         now,
         incarnation: begun.incarnation,
-        widgets: vec![widget.clone()],
+        widgets: vec![widget()],
         only: None,
     };
     assert_eq!(block_on(store.claim(claim(at(1)))).unwrap().deliveries.len(), 1);

@@ -3,42 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
-use std::time::Duration;
+mod given;
 
 use futures_executor::block_on;
-use imbabot_bot::{DeliveryId, Policy};
-use imbabot_core::{MessageId, RoomId, Timestamp};
+use imbabot_bot::DeliveryId;
+use imbabot_core::MessageId;
 use imbabot_store::*;
 
-const RULES: Settle = Settle {
-    wait: Duration::from_secs(10),
-    max_resends: 1,
-    unresolved_after: Duration::from_secs(1_000),
-};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_seconds(1_772_323_200 + second)
-}
-
-fn message(key: &str, room: u64) -> NewDelivery {
-    NewDelivery {
-        key: key.into(),
-        widget: "w".parse().unwrap(),
-        room: RoomId(room),
-        sender: 7.into(),
-        bot: None,
-        event: None,
-        occurrence: None,
-        schedule: None,
-        policy: Policy::AtMostOnce,
-        text: "x".into(),
-        not_before: None,
-        expires_at: at(3_600),
-        born: Born::Queued,
-        detail: None,
-        report: false,
-    }
-}
+use given::{RULES, at, message, widget};
 
 /// A store with a delivery that was delivered, one that waits, an occurrence and a run.
 fn lived_in() -> (tempfile::TempDir, SqliteStore, rusqlite::Connection) {
@@ -47,16 +19,10 @@ fn lived_in() -> (tempfile::TempDir, SqliteStore, rusqlite::Connection) {
     let store = SqliteStore::open(&path, Role::Daemon, Bodies::Full).unwrap();
     block_on(store.begin(at(0), "1", RULES)).unwrap();
     block_on(store.enqueue(at(0), vec![message("sent", 1)])).unwrap();
-    let widget = WidgetClaim {
-        widget: "w".parse().unwrap(),
-        slots: 10,
-        interval: Duration::from_millis(1),
-        room_interval: Duration::from_millis(1),
-    };
     let request = ClaimRequest {
         now: at(1),
         incarnation: IncarnationId(1),
-        widgets: vec![widget],
+        widgets: vec![widget()],
         only: None,
     };
     assert_eq!(block_on(store.claim(request)).unwrap().deliveries.len(), 1);
