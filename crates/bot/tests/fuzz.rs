@@ -7,8 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 #![allow(clippy::print_stdout, reason = "how many were run is what one wants to know")]
 
-#[path = "../../testing/tests/seeded/mod.rs"]
-mod seeded;
+#[path = "../../testing/src/random.rs"]
+mod random;
 #[path = "../../../fuzz/targets.rs"]
 #[allow(unreachable_pub, reason = "shared with cargo-fuzz, where it is a library's")]
 mod targets;
@@ -16,7 +16,7 @@ mod targets;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use seeded::Random;
+use random::Random;
 use targets::TARGETS;
 
 const LISTS: [&str; 14] = [

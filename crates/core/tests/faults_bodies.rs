@@ -7,8 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
 #![allow(clippy::print_stdout, reason = "an answer that is not stood is printed")]
 
-#[path = "../../testing/tests/seeded/mod.rs"]
-mod seeded;
+#[path = "../../testing/src/random.rs"]
+mod random;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use imbabot_core::{
     OutcomeCode, Request, Response, Room, SecretKey, SendMsg, SendOutcome, TextError, TextWarning,
     Transport, TransportError, User, validate_text,
 };
-use seeded::Random;
+use random::Random;
 
 const ROOMS: &str = include_str!("fixtures/get_rooms.response.json");
 const USERS: &str = include_str!("fixtures/get_users.response.json");

@@ -4,6 +4,7 @@ pub mod checker;
 pub mod clock;
 pub mod flaky;
 pub mod harness;
+mod random;
 pub mod rehearsal;
 mod running;
 pub mod simulation;

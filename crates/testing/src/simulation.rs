@@ -22,7 +22,6 @@ mod expected;
 mod generator;
 mod operations;
 mod plan;
-mod random;
 mod runner;
 mod sabotage;
 mod shrink;

@@ -16,7 +16,8 @@ mod daemon;
 mod history;
 #[path = "inference/oracle.rs"]
 mod oracle;
-mod seeded;
+#[path = "../src/random.rs"]
+mod random;
 #[path = "inference/served.rs"]
 mod served;
 #[path = "inference/truth.rs"]

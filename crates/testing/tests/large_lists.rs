@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod common;
-mod seeded;
+#[path = "../src/random.rs"]
+mod random;
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ use imbabot_core::{Api, Endpoint, Request, Response, Room, Timestamp, Transport,
 use imbabot_scheduler::NotReady;
 use imbabot_store::{ListKind, Quirk, Source};
 use imbabot_testing::{Harness, SimTransport, World};
-use seeded::Random;
+use random::Random;
 
 /// Answers with the rooms in another order each time, some of them twice, the first time as they never
 /// were.

@@ -5,7 +5,8 @@
 
 #[path = "common/announcements.rs"]
 mod announcements;
-mod seeded;
+#[path = "../src/random.rs"]
+mod random;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use imbabot_core::Timestamp;
 use imbabot_scheduler::{Announcement, Ask, Clock, Outlook, Planned, plan};
 use imbabot_store::Line;
 use imbabot_testing::Harness;
-use seeded::Random;
+use random::Random;
 
 fn ask(from: Timestamp, until: Timestamp) -> Ask {
     Ask { now: from, from, until, count: usize::MAX, only: None }

@@ -6,7 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
 
-mod seeded;
+#[path = "../src/random.rs"]
+mod random;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +22,7 @@ use imbabot_store::{
     Resolution,
 };
 use imbabot_testing::World;
-use seeded::Random;
+use random::Random;
 
 /// Operations of one history.
 const STEPS: u32 = 500;

@@ -5,7 +5,8 @@
 
 #[path = "common/announcements.rs"]
 mod announcements;
-mod seeded;
+#[path = "../src/random.rs"]
+mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use imbabot_scheduler::{Announcement, Ask, BotSettings, Settings, WidgetSettings
 use imbabot_store::DeliveryState;
 use imbabot_testing::transcript::What;
 use imbabot_testing::{Harness, Rehearsal, Rehearsed, Rooms, Wanted};
-use seeded::Random;
+use random::Random;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()

@@ -11,7 +11,8 @@ mod civil;
 mod expression;
 #[path = "../../bot/tests/calendar_oracle/oracle.rs"]
 mod oracle;
-mod seeded;
+#[path = "../src/random.rs"]
+mod random;
 #[path = "../../bot/tests/calendar_oracle/timeline.rs"]
 mod timeline;
 
@@ -34,7 +35,7 @@ use imbabot_store::{
 use imbabot_testing::World;
 use imbabot_testing::simulation::{CrashPoint, Kill, MortalStore};
 use oracle::Oracle;
-use seeded::Random;
+use random::Random;
 use timeline::Timeline;
 
 /// Those in which most happens, and those in which most people live.

@@ -10,6 +10,7 @@ use imbabot_core::Timestamp;
 use imbabot_simulator::{CONFERENCE, RoomSeed, SUPPORT, Simulator};
 
 use super::{DAY, Wanted, salt};
+use crate::random::Random;
 
 /// So many come on a day at most.
 const VISITORS: u64 = 5;
@@ -137,17 +138,16 @@ impl Life {
             let visitor = self.visitors;
             self.visitors += 1;
             let opens = self.day + OPENS + self.random.seconds(OPEN_FOR);
-            let place = usize::try_from(self.random.below(NAMES.len() as u64)).unwrap_or_default();
-            let name = NAMES.get(place).copied().unwrap_or("Somebody");
-            let kind = if self.random.below(2) == 0 { SUPPORT } else { CONFERENCE };
+            let name = self.random.pick(&NAMES);
+            let kind = if self.random.one_in(2) { SUPPORT } else { CONFERENCE };
             self.plan(opens, Act::Opens { visitor, name, kind });
             let writes = opens + Duration::from_secs(30) + self.random.seconds(600);
             self.plan(writes, Act::Writes { visitor });
-            if self.random.below(4) == 0 {
+            if self.random.one_in(4) {
                 let renames = writes + self.random.seconds(3_600);
                 self.plan(renames, Act::Renames { visitor, name: format!("{name} and friends") });
             }
-            if self.random.below(4) > 0 {
+            if !self.random.one_in(4) {
                 let closes = writes + Duration::from_secs(3_600) + self.random.seconds(3 * 86_400);
                 self.plan(closes, Act::Closes { visitor });
             }
@@ -160,22 +160,5 @@ impl Life {
             self.acts.insert((at, self.acted), act);
             self.acted += 1;
         }
-    }
-}
-
-/// SplitMix64: nobody's secret.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-
-    fn seconds(&mut self, bound: u64) -> Duration {
-        Duration::from_secs(self.below(bound))
     }
 }

@@ -9,7 +9,7 @@ use imbabot_core::Timestamp;
 use imbabot_scheduler::{Rate, Settings};
 use imbabot_simulator::Options;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// The conditions of a seed.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use imbabot_bot::units::{days, hours, minutes, seconds};
 use super::cast;
 use super::crash::{Crash, CrashPoint, Place, WRITES};
 use super::operations::{Change, History, Operation, Scope};
-use super::random::Random;
+use crate::random::Random;
 
 /// What can go wrong with a message, from harmless to malicious.
 const SEND_FAULTS: [&str; 30] = [

@@ -7,7 +7,7 @@ use imbabot_bot::schedule::{Dst, Gap, Overlap, Repeat};
 use imbabot_bot::{RoomSelector, Schedule, Template};
 use imbabot_scheduler::Announcement;
 
-use crate::seeded::Random;
+use crate::random::Random;
 
 const ZONES: [&str; 8] = [
     "Europe/Berlin",

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::daemon::{Daemon, End};
 use super::oracle::{AGREEING, BOUND, Expected, GONE_AFTER, MASS, Oracle, Told};
-use super::seeded::Random;
+use super::random::Random;
 use super::served::{Fault, Row, Served, serve};
 use super::truth::{Change, State, Truth};
 

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::seeded::Random;
+use super::random::Random;
 use super::truth::{Room, State, Truth};
 
 pub(crate) const WIDGET: u64 = 627;

@@ -11,7 +11,7 @@ use imbabot_simulator::{RoomSeed, Simulator};
 use imbabot_testing::Harness;
 
 use super::oracle::{BOUND, GONE_AFTER};
-use super::seeded::Random;
+use super::random::Random;
 
 const ROOMS: u64 = 9;
 const FIRST: i64 = 5_000;
