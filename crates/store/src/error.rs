@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Unusable,
     /// A widget's name was used for another widget before.
     OtherWidget,
+    /// This instance was taken for dead: others have taken over, and it must begin anew.
+    Fenced,
     /// The store was closed.
     Closed,
     /// A record cannot be read by this build.
@@ -76,6 +78,7 @@ impl Error {
             ErrorKind::Held { .. } => "IMB-S-HELD",
             ErrorKind::Unusable => "IMB-S-UNUSABLE",
             ErrorKind::OtherWidget => "IMB-S-OTHER-WIDGET",
+            ErrorKind::Fenced => "IMB-S-FENCED",
             ErrorKind::Closed => "IMB-S-CLOSED",
             ErrorKind::Undecodable => "IMB-S-UNDECODABLE",
         }

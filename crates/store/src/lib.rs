@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod conformance;
 pub mod error;
 pub mod explanations;
+pub mod fleet;
 pub mod inbox;
 pub mod ledger;
 pub mod lifecycle;
@@ -20,6 +21,7 @@ pub use explanations::{
     BreakerChange, DeliveryStory, Downtime, Explanations, OccurrenceStory, ScheduleStory, Stop,
     Stoppage, Told,
 };
+pub use fleet::{Fleet, InstanceRecord, Membership, Standing, Unit};
 pub use inbox::{
     EventBody, EventClaim, EventEntry, EventOutcome, EventRecord, Handled, HandledOutcome, Inbox,
     NewEvent, SendLimits,
@@ -55,6 +57,7 @@ pub trait Store:
     + Ledger
     + Explanations
     + Knowledge
+    + Fleet
     + Send
     + Sync
     + 'static
@@ -71,6 +74,7 @@ impl<T> Store for T where
         + Ledger
         + Explanations
         + Knowledge
+        + Fleet
         + Send
         + Sync
         + 'static

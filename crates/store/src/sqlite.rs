@@ -164,6 +164,9 @@ impl SqliteStore {
     }
 }
 
+// A file is for one instance: its role is a lock.
+impl crate::fleet::Fleet for SqliteStore {}
+
 /// Makes a store. It gets its name when it is whole and on disk, so that a file of that name without
 /// anything in it is never taken for a store that is still to be made. Nobody waits for its steps one by
 /// one: a draft that a power cut leaves is made anew.

@@ -184,6 +184,16 @@ macro_rules! wrap_store {
                 fn learn(learned: Learned) -> ();
                 fn learned() -> Vec<Learned>;
             }
+            Fleet {
+                fn clock() -> Option<Timestamp>;
+                fn heartbeat(
+                    incarnation: IncarnationId,
+                    serves: &[Unit],
+                    settle: Settle
+                ) -> Standing;
+                fn instances() -> Vec<InstanceRecord>;
+                fn drain(now: Timestamp, incarnation: IncarnationId, draining: bool) -> bool;
+            }
         }
     };
 }
