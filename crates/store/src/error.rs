@@ -30,6 +30,10 @@ pub enum ErrorKind {
     },
     /// A file or folder cannot be used as asked: permissions, owner, path.
     Unusable,
+    /// There is no store there yet.
+    Absent,
+    /// There is something already where a store was to be moved to.
+    Occupied,
     /// A widget's name was used for another widget before.
     OtherWidget,
     /// This instance was taken for dead: others have taken over, and it must begin anew.
@@ -76,7 +80,8 @@ impl Error {
             ErrorKind::Newer => "IMB-S-NEWER",
             ErrorKind::Restored => "IMB-S-RESTORED",
             ErrorKind::Held { .. } => "IMB-S-HELD",
-            ErrorKind::Unusable => "IMB-S-UNUSABLE",
+            ErrorKind::Unusable | ErrorKind::Absent => "IMB-S-UNUSABLE",
+            ErrorKind::Occupied => "IMB-S-OCCUPIED",
             ErrorKind::OtherWidget => "IMB-S-OTHER-WIDGET",
             ErrorKind::Fenced => "IMB-S-FENCED",
             ErrorKind::Closed => "IMB-S-CLOSED",

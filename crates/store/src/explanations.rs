@@ -134,6 +134,10 @@ pub trait Explanations {
     /// Records that breakers opened or closed. Saying it twice changes nothing.
     async fn note_breakers(&self, changes: Vec<BreakerChange>) -> Result<()>;
 
+    /// The stretches that last, by scope and reason: what is paused, and which breakers are recorded
+    /// as open.
+    async fn lasting_stoppages(&self) -> Result<Vec<Stoppage>>;
+
     /// What the records tell of a delivery.
     async fn delivery_story(&self, id: DeliveryId) -> Result<Option<DeliveryStory>>;
 

@@ -9,8 +9,10 @@ pub mod fleet;
 pub mod inbox;
 pub mod ledger;
 pub mod lifecycle;
+pub mod migrate;
 pub mod operations;
 pub mod outbox;
+pub mod postgres;
 pub mod schedules;
 pub mod snapshots;
 pub mod sqlite;
@@ -28,6 +30,7 @@ pub use inbox::{
 };
 pub use ledger::{Inspected, InspectionMark, Ledger, LedgerLine, Line};
 pub use lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
+pub use migrate::{Migrated, MoveFrom, MoveTo, migrate};
 pub use operations::{
     Backlog, CancelFilter, Care, CareKind, DeliveryFilter, Operations, OperatorRecord, PauseScope,
     Resolution, RetryVerdict, SignOfLife, StateCount, Tally,
@@ -36,6 +39,7 @@ pub use outbox::{
     AttemptRecord, Born, ClaimRequest, Claimed, ClaimedDelivery, Class, DeadReason, DeliveryRecord,
     DeliveryState, Enqueued, Hold, NewDelivery, Next, Outbox, Recorded, Settled, WidgetClaim,
 };
+pub use postgres::{PostgresOptions, PostgresStore, ServerFacts};
 pub use schedules::{
     AdoptSchedule, Cursor, Expansion, MANUAL, NewOccurrence, NewRange, OccurrenceCommit,
     OccurrenceOutcome, OccurrenceRecord, Pinned, REANCHORED_BEYOND, RangeRecord, Schedules, Target,

@@ -47,6 +47,9 @@ pub struct IncarnationRecord {
     pub clean: Option<bool>,
     /// The version of the program.
     pub version: String,
+    /// What its instance is called, where several share the store and go on side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 /// Beginning and ending a run.

@@ -420,6 +420,11 @@ pub trait Outbox {
 
     /// Claims what may be sent now: the head of each lane, as the rates allow. When this returns,
     /// the claims are durable, and only then may a request leave.
+    ///
+    /// A clock that was ahead holds up nothing once it is right. What was due when it was recorded
+    /// (`not_before` no later than `created_at`) is due by every clock, and so is the lane that it is the
+    /// head of; its place in the lane stays. A retry keeps what was left of its wait. What has a later
+    /// time of its own waits for that.
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed>;
 
     /// Records the outcome of attempts. What is known of an attempt stays known; an ambiguous one
@@ -436,7 +441,8 @@ pub trait Outbox {
     async fn hold_widget(&self, widget: &WidgetName, until: Timestamp) -> Result<()>;
 
     /// Moves what time alone moves: queued → expired, unknown → queued (`at_least_once`),
-    /// unknown → unresolved. At most `limit` rows; the number moved and the next instant.
+    /// unknown → unresolved. At most `limit` rows; the number moved and the next instant. What became
+    /// unknown later than now did so under a clock that was ahead: its waits begin now.
     async fn sweep(
         &self,
         now: Timestamp,

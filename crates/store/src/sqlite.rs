@@ -5,6 +5,7 @@
 mod backup;
 mod capabilities;
 mod explanations;
+mod hindsight;
 mod inbox;
 mod inspection;
 mod journal;
@@ -12,6 +13,7 @@ mod lane;
 mod ledger;
 mod lifecycle;
 mod link;
+mod moving;
 mod operations;
 mod outbox;
 #[cfg(test)]
@@ -32,7 +34,8 @@ use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
 pub use backup::{Copied, StoreInfo};
-use link::Link;
+use link::{Link, configure};
+pub(crate) use moving::Draft;
 pub use reanchor::Reanchored;
 pub use role::Holder;
 use role::RoleLock;
@@ -94,7 +97,7 @@ impl SqliteStore {
         }
         let mut connection = link::open(path)?;
         schema::recognise(&connection, path)?;
-        link::configure(&connection)?;
+        configure(&connection)?;
         if role != Role::Visitor {
             check(&connection, "quick_check")?.map_or(Ok(()), |found| {
                 Err(Error::new(
@@ -152,7 +155,7 @@ impl SqliteStore {
     /// SQLite cannot make one.
     pub fn in_memory(bodies: Bodies) -> Result<Self> {
         let mut connection = Connection::open_in_memory()?;
-        link::configure(&connection)?;
+        configure(&connection)?;
         schema::migrate(&mut connection, Path::new(":memory:"), Role::Daemon)?;
         Ok(Self { link: Link::inline(connection), bodies, path: None, witness: None, _role: None })
     }
@@ -177,6 +180,14 @@ fn make(path: &Path) -> Result<()> {
     schema::migrate(&mut connection, path, Role::Daemon)?;
     drop(connection);
     role::publish(&draft, path)
+}
+
+/// Tables without anything in them.
+#[cfg(test)]
+pub(crate) fn fresh_tables() -> Result<Connection> {
+    let mut connection = Connection::open_in_memory()?;
+    schema::migrate(&mut connection, Path::new(":memory:"), Role::Daemon)?;
+    Ok(connection)
 }
 
 /// Runs `quick_check` or `integrity_check`; what it found, if anything.

@@ -283,6 +283,19 @@ fn a_copy_that_is_taken_into_use_does_nothing_again_that_may_have_been_done() {
 }
 
 #[test]
+fn what_was_queued_under_a_clock_ahead_may_have_been_sent_after_the_copy() {
+    let folder = Folder::new();
+    let path = folder.path("imbabot.db");
+    let store = interrupted(&path);
+    let ahead = message("ahead", 7, Policy::AtMostOnce, None);
+    let due = NewDelivery { expires_at: at(600_000), ..ahead };
+    block_on(store.enqueue(at(500_000), vec![due])).unwrap();
+    drop(store);
+    let done = block_on(SqliteStore::reanchor(&path, Bodies::Full, at(1_000))).unwrap();
+    assert_eq!((done.cancelled, done.kept), (2, 1), "it was due by every clock");
+}
+
+#[test]
 fn a_kill_between_the_two_files_is_mended_by_doing_it_again() {
     let folder = Folder::new();
     let path = folder.path("imbabot.db");

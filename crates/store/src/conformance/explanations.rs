@@ -132,6 +132,33 @@ pub fn a_breaker_is_told_once_and_ends_with_the_run(backend: &dyn Backend) {
     assert_eq!(story[0].until, Some(at(9)));
 }
 
+pub fn what_stops_sending_now_is_told_until_it_ends(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let lasting = || -> Vec<(String, Stop, imbabot_core::Timestamp, Option<String>)> {
+        let all = run(bench.store.lasting_stoppages());
+        assert!(all.iter().all(|stoppage| stoppage.until.is_none()));
+        all.into_iter().map(|s| (s.scope, s.reason, s.since, s.detail)).collect()
+    };
+    assert_eq!(lasting(), []);
+    let elsewhere = Some("https://elsewhere".to_owned());
+    run(bench.store.note_breakers(vec![
+        breaker(Stop::Redirect, 5, true),
+        breaker(Stop::Outage, 6, true),
+        breaker(Stop::Outage, 8, false),
+    ]));
+    run(bench.store.pause(at(7), &PauseScope::Bot(bot("b")), true));
+    assert_eq!(
+        lasting(),
+        [
+            ("bot/b".to_owned(), Stop::Paused, at(7), None),
+            ("widget/w".to_owned(), Stop::Redirect, at(5), elsewhere),
+        ]
+    );
+    run(bench.store.note_breakers(vec![breaker(Stop::Redirect, 9, false)]));
+    run(bench.store.pause(at(9), &PauseScope::Bot(bot("b")), false));
+    assert_eq!(lasting(), []);
+}
+
 pub fn the_story_of_a_delivery_has_all_that_happened_to_it(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     assert_eq!(run(bench.store.delivery_story(id("k"))), None);

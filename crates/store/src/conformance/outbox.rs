@@ -247,6 +247,73 @@ pub fn a_hold_is_honoured_after_the_clock_went_back(backend: &dyn Backend) {
     assert_eq!(bench.claim(at(60)).len(), 1, "the hold of a day ahead is void");
 }
 
+pub fn what_was_queued_under_a_clock_ahead_leaves_when_the_clock_is_right(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let day = 86_400;
+    let keeps = |row| NewDelivery { expires_at: at(9 * day), ..row };
+    bench.enqueue(at(5 * day), vec![keeps(message("ahead")), keeps(message("behind it"))]);
+    let first = bench.claim_one(at(10));
+    assert_eq!(
+        (first.id, first.not_before),
+        (id("ahead"), at(5 * day)),
+        "its place is the old one"
+    );
+    bench.settle(at(11), &first, delivered(1));
+    assert_eq!(bench.claim_one(at(12)).id, id("behind it"));
+}
+
+pub fn what_became_first_under_a_clock_ahead_leaves_when_the_clock_is_right(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let day = 86_400;
+    let stale = NewDelivery { expires_at: at(day), ..message("stale") };
+    bench.enqueue(at(0), vec![stale, NewDelivery { expires_at: at(9 * day), ..message("k") }]);
+    bench.sweep(at(5 * day));
+    assert_eq!(bench.state("stale"), "dead(expired)");
+    assert_eq!(bench.claim_one(at(10)).id, id("k"), "nothing was sent by the other clock");
+}
+
+pub fn what_has_a_time_of_its_own_waits_for_it_by_every_clock(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let day = 86_400;
+    let (not_before, expires_at) = (Some(at(6 * day)), at(9 * day));
+    bench.enqueue(at(5 * day), vec![NewDelivery { not_before, expires_at, ..message("k") }]);
+    let early = run(bench.store.claim(bench.request(at(10))));
+    assert!(early.deliveries.is_empty());
+    assert_eq!(early.next_due, not_before);
+    assert_eq!(bench.claim_one(at(6 * day)).id, id("k"));
+}
+
+pub fn a_repetition_under_a_clock_ahead_waits_no_longer_than_it_would_have(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let day = 86_400;
+    bench.enqueue(at(0), vec![message("k")]);
+    let first = bench.claim_one(at(1));
+    bench.settle(at(5 * day), &first, again(at(5 * day + 30)));
+    let early = run(bench.store.claim(bench.request(at(10))));
+    assert_eq!((early.deliveries.len(), early.next_due), (0, Some(at(40))), "thirty seconds");
+    assert_eq!(bench.claim_one(at(40)).attempt, 2);
+}
+
+pub fn what_became_unknown_under_a_clock_ahead_waits_anew_by_the_right_one(backend: &dyn Backend) {
+    let bench = Bench::new(backend);
+    let day = 86_400;
+    bench.enqueue(at(0), vec![repeated("k"), message("behind"), to_room("never again", 2)]);
+    for claimed in bench.claim(at(1)) {
+        bench.settle(at(5 * day), &claimed, unknown());
+    }
+    assert_eq!(bench.sweep(at(10)), (0, Some(at(70))));
+    assert!(bench.claim(at(69)).is_empty(), "the lane waits behind it as ever");
+    assert_eq!(bench.sweep(at(70)).0, 1);
+    let again = bench.claim_one(at(70));
+    assert_eq!((again.id, again.attempt), (id("k"), 2));
+    bench.settle(at(71), &again, delivered(1));
+    assert_eq!(bench.claim_one(at(72)).id, id("behind"));
+    bench.sweep(at(9 + day));
+    assert_eq!(bench.state("never again"), "unknown(seen_ambiguous)");
+    bench.sweep(at(10 + day));
+    assert_eq!(bench.state("never again"), "dead(unresolved)", "a day after the clock was right");
+}
+
 pub fn what_has_expired_is_not_claimed(backend: &dyn Backend) {
     let bench = Bench::new(backend);
     let stale = NewDelivery { expires_at: at(10), ..message("stale") };

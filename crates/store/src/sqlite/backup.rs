@@ -167,6 +167,7 @@ fn info(tx: &Connection) -> Result<StoreInfo> {
             ended_at: journal::instant_or_none(row, 2)?,
             clean: row.get(3)?,
             version: row.get(4)?,
+            instance: None,
         }),
         None => None,
     };

@@ -36,6 +36,10 @@ impl Explanations for SqliteStore {
             .await
     }
 
+    async fn lasting_stoppages(&self) -> Result<Vec<Stoppage>> {
+        self.link.read(lasting).await
+    }
+
     async fn delivery_story(&self, id: DeliveryId) -> Result<Option<DeliveryStory>> {
         self.link.read(move |tx| delivery_story(tx, id)).await
     }
@@ -282,6 +286,19 @@ fn stoppages(
         }
     }
     found.sort_by_key(|stoppage| stoppage.since);
+    Ok(found)
+}
+
+fn lasting(tx: &Connection) -> Result<Vec<Stoppage>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT reason, since, until, detail, scope FROM stoppage WHERE until IS NULL
+         ORDER BY scope, reason",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(stoppage(&row.get::<_, String>(4)?, row)?);
+    }
     Ok(found)
 }
 

@@ -4,6 +4,7 @@
 use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::hindsight;
 use crate::error::Result;
 
 /// The key of a lane.
@@ -26,6 +27,9 @@ impl Lane {
 
     /// The delivery that the lane waits for: the one that is on its way, else the first open one.
     /// Its row number, whether it is queued, when it may be claimed.
+    ///
+    /// What was due when it was recorded is due by every clock: if the clock was ahead then, it does not
+    /// wait until the clock is there again.
     pub(super) fn head(&self, tx: &Connection) -> Result<Option<(i64, bool, i64)>> {
         // Not always the first: an earlier one may be recorded, or queued again, behind its back.
         let sending: Option<i64> = tx
@@ -40,7 +44,9 @@ impl Lane {
         }
         Ok(tx
             .prepare_cached(
-                "SELECT seq, state = 'queued', max(not_before, next_attempt_at) FROM delivery
+                "SELECT seq, state = 'queued',
+                     max(iif(not_before <= created_at, 0, not_before), next_attempt_at)
+                 FROM delivery
                  WHERE widget = ?1 AND room = ?2 AND sender = ?3 AND open = 1
                  ORDER BY not_before, seq LIMIT 1",
             )?
@@ -56,16 +62,17 @@ impl Lane {
     /// A new head stands behind what other lanes have waiting by now: lanes are served in turn, so
     /// a room with a thousand old messages holds up nobody.
     pub(super) fn refresh(&self, tx: &Connection, now: Timestamp) -> Result<()> {
+        hindsight::note(tx, &self.widget, now)?;
         match self.head(tx)? {
             Some((head, queued, at)) => {
                 tx.prepare_cached(
                     "INSERT INTO lane (widget, room, sender, ready_at, head, head_since)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     VALUES (?1, ?2, ?3, max(?4, ?6), ?5, ?6)
                      ON CONFLICT (widget, room, sender) DO UPDATE SET
-                         ready_at = iif(excluded.ready_at IS NULL, NULL, max(excluded.ready_at,
-                             min(excluded.head_since,
-                                 iif(head IS excluded.head, head_since, excluded.head_since)))),
-                         head_since = iif(head IS excluded.head, head_since, excluded.head_since),
+                         ready_at = max(?4, min(excluded.head_since,
+                             iif(head IS excluded.head, head_since, excluded.head_since))),
+                         head_since = iif(head IS excluded.head,
+                             min(head_since, excluded.head_since), excluded.head_since),
                          head = excluded.head",
                 )?
                 .execute(params![

@@ -32,6 +32,7 @@ impl Lifecycle for SqliteStore {
                             ended_at: Some(now),
                             clean: Some(false),
                             version: row.get(2)?,
+                            instance: None,
                         });
                     }
                     open
@@ -55,6 +56,7 @@ impl Lifecycle for SqliteStore {
                     ended_at: None,
                     clean: None,
                     version,
+                    instance: None,
                 };
                 journal::incarnation(tx, now, &record)?;
                 super::explanations::breakers_end(tx, now)?;
@@ -128,6 +130,7 @@ impl Lifecycle for SqliteStore {
                                 ended_at: Some(now),
                                 clean: Some(true),
                                 version: row.get(1)?,
+                                instance: None,
                             })
                         },
                     )?;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 pub(super) use attempt::{AttemptEnd, end_attempt};
 pub(super) use claim::Paused;
+pub(super) use rate::free_at;
 
 use super::journal::{self, DELIVERY_COLUMNS, parsed};
 use super::lane::Lane;
@@ -485,6 +486,12 @@ fn sweep(
 ) -> Result<(u64, Option<Timestamp>)> {
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let mut moved = 0;
+    // What became unknown under a clock that was ahead waits from now on, by the clock that counts now.
+    tx.prepare_cached(
+        "UPDATE delivery SET unknown_since = ?1, resend_at = min(resend_at, ?2)
+         WHERE state = 'unknown' AND unknown_since > ?1",
+    )?
+    .execute(params![now.as_micros(), (now + settle.wait).as_micros()])?;
     let list = |sql: &str, bound: i64, moved: u64| -> Result<Vec<i64>> {
         let left = i64::try_from(limit.saturating_sub(moved)).unwrap_or(i64::MAX);
         Ok(tx

@@ -240,7 +240,7 @@ fn assert_by_index(plans: &[(String, Vec<String>)]) {
     for (start, index) in [
         ("SELECT room, sender, ready_at FROM lane", "lane_ready"),
         ("SELECT seq FROM delivery WHERE widget = ?1 AND room = ?2 AND sender", "delivery_sending"),
-        ("SELECT seq, state = 'queued', max(not_before", "delivery_lane"),
+        ("SELECT seq, state = 'queued',", "delivery_lane"),
         ("SELECT seq FROM delivery WHERE state = 'queued'", "delivery_expiry"),
         ("SELECT seq FROM delivery WHERE resend_at", "delivery_resend"),
         ("SELECT seq FROM delivery WHERE state = 'unknown'", "delivery_unknown"),

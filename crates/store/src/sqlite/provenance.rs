@@ -15,6 +15,9 @@ use crate::operations::{Care, CareKind};
 /// So many checks and backups of each kind are remembered.
 const KEPT: i64 = 10;
 
+/// What stands in place of a store's own line once it was moved to another kind of database.
+pub(super) const MOVED: &str = "moved";
+
 /// How far a store came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reached {
@@ -66,6 +69,14 @@ pub(super) fn believe(
         };
         if let Some(at) = copied_at(tx)? {
             let at = at.compact();
+            if now.line == MOVED {
+                let message = format!(
+                    "the store {} was moved into another database at {at}: run on that one, what \
+                     was sent since is not in this one",
+                    path.display()
+                );
+                return Err(Error::new(ErrorKind::Restored, message));
+            }
             return refused(format!(
                 "it was made by `store backup` at {at}, and what was sent since is not in it"
             ));

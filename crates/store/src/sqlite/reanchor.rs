@@ -96,7 +96,9 @@ fn reanchor(tx: &Connection, bodies: Bodies, now: Timestamp) -> Result<Reanchore
         outbox::report(tx, now, seq, &record)?;
         done.unresolved += 1;
     }
-    let due = "SELECT seq FROM delivery WHERE state = 'queued' AND not_before <= ?1";
+    // What was due when it was recorded is due, whatever the clock was then.
+    let due = "SELECT seq FROM delivery WHERE state = 'queued'
+               AND (not_before <= ?1 OR not_before <= created_at)";
     for seq in seqs(tx, due, [now.as_micros()])? {
         let record = outbox::finish(tx, now, seq, DeadReason::Cancelled, bodies)?;
         outbox::report(tx, now, seq, &record)?;

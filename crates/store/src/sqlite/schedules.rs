@@ -520,7 +520,7 @@ fn close(tx: &Connection, now: Timestamp, id: &str, reason: &str) -> Result<()> 
 
 /// The pinned rooms: for each widget its name, the number of its rooms, and the rooms, eight bytes
 /// each. A hundred thousand rooms are 800 kB, written once.
-fn pack(targets: &[Target]) -> Vec<u8> {
+pub(super) fn pack(targets: &[Target]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(targets.len() * 8 + 80);
     let mut rest = targets;
     while let Some(first) = rest.first() {
@@ -557,6 +557,11 @@ fn count(bytes: &[u8]) -> Result<usize> {
     let mut count = 0;
     runs(bytes, |_, rooms| count += rooms.len() / 8)?;
     Ok(count)
+}
+
+/// All pinned rooms.
+pub(super) fn unpack_all(bytes: &[u8]) -> Result<Vec<Target>> {
+    unpack(bytes, 0, count(bytes)?)
 }
 
 fn unpack(bytes: &[u8], position: usize, limit: usize) -> Result<Vec<Target>> {

@@ -1,5 +1,6 @@
 //! What the tests of a whole store begin with: its rules, its clock, a message and a widget.
 
+#![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::time::Duration;

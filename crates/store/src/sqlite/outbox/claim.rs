@@ -10,6 +10,7 @@ use super::rate::{self, clock_went_back, free_at, take};
 use super::{Bodies, expire};
 use crate::error::Result;
 use crate::outbox::{AttemptRecord, ClaimRequest, Claimed, ClaimedDelivery, Hold, WidgetClaim};
+use crate::sqlite::hindsight;
 use crate::sqlite::journal::{self, count, id, instant, parsed, parsed_or_none};
 use crate::sqlite::lane::Lane;
 
@@ -56,8 +57,9 @@ pub(super) fn claim_widget(
     let wait_until = |claimed: &mut Claimed, at: Timestamp| {
         claimed.next_due = Some(claimed.next_due.map_or(at, |due| due.min(at)));
     };
-    if free_at(tx, &rate::widget_key(name))? > now + widget.interval {
-        clock_went_back(tx, now, name)?;
+    let back = hindsight::went_back_by(tx, now, name)?;
+    if clock_went_back(tx, now, name, widget.interval)? || back.is_some() {
+        hindsight::look_again(tx, now, name, back)?;
     }
     let mut slots = widget.slots;
     while slots > 0 {

@@ -7,13 +7,12 @@ use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
-use crate::sqlite::lane::Lane;
 
 /// The longest `Retry-After` that is honoured is an hour.
 pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(3_660);
 
 /// When the next request of this rate may leave, or until when the server asked for silence.
-pub(super) fn free_at(tx: &Connection, key: &str) -> Result<Timestamp> {
+pub(in crate::sqlite) fn free_at(tx: &Connection, key: &str) -> Result<Timestamp> {
     let tat: Option<i64> = tx
         .prepare_cached("SELECT tat FROM rate WHERE key = ?1")?
         .query_row([key], |row| row.get(0))
@@ -22,17 +21,17 @@ pub(super) fn free_at(tx: &Connection, key: &str) -> Result<Timestamp> {
 }
 
 /// A rate reaches one interval ahead at most. What lies further was written before the clock went
-/// back, and so was whatever was held until then: looked at anew, by the clock that counts now.
-pub(super) fn clock_went_back(tx: &Connection, now: Timestamp, widget: &str) -> Result<()> {
-    tx.prepare_cached("UPDATE rate SET tat = ?2 WHERE key = ?1")?
-        .execute(params![widget_key(widget), now.as_micros()])?;
-    let later: Vec<Lane> = tx
-        .prepare_cached("SELECT room, sender FROM lane WHERE widget = ?1 AND ready_at > ?2")?
-        .query_map(params![widget, now.as_micros()], |row| {
-            Ok(Lane { widget: widget.into(), room: row.get(0)?, sender: row.get(1)? })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    later.iter().try_for_each(|lane| lane.refresh(tx, now))
+/// back. Whether it was so.
+pub(super) fn clock_went_back(
+    tx: &Connection,
+    now: Timestamp,
+    widget: &str,
+    interval: Duration,
+) -> Result<bool> {
+    let voided = tx
+        .prepare_cached("UPDATE rate SET tat = ?2 WHERE key = ?1 AND tat > ?3")?
+        .execute(params![widget_key(widget), now.as_micros(), (now + interval).as_micros()])?;
+    Ok(voided > 0)
 }
 
 /// Even spacing without burst: the next request leaves an interval after this one.
