@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use imbabot_core::{Advice, Class, Timestamp};
+use imbabot_store::{Stop, Stoppage};
 
 /// So many attempts in a row without a clear answer stop the claims.
 const FAILURES: u32 = 3;
@@ -83,6 +84,31 @@ pub struct Breaker {
 }
 
 impl Breaker {
+    /// What another instance wrote down of it. Nothing is sent before a list was asked for once more,
+    /// which is at once: that one closes it, or finds it right.
+    #[must_use]
+    pub fn recorded(stoppages: &[&Stoppage]) -> Self {
+        let mut breaker = Self::default();
+        for stoppage in stoppages {
+            let since = stoppage.since;
+            match stoppage.reason {
+                Stop::Outage => {
+                    breaker.outage = Some(since);
+                    breaker.unreachable_since = Some(since);
+                }
+                // Of a token it is not known; a list is the probe of both.
+                Stop::Credentials => breaker.credentials = Some((since, Refused::Token)),
+                Stop::Redirect => {
+                    let origin = stoppage.detail.clone().unwrap_or_default();
+                    let redirected = Redirected { since, origin, message: false, probing: false };
+                    breaker.redirect = Some(redirected);
+                }
+                Stop::Paused => {}
+            }
+        }
+        breaker
+    }
+
     /// How many requests may be in flight, out of `most`.
     #[must_use]
     pub fn slots(&self, most: usize) -> usize {
@@ -411,6 +437,29 @@ mod tests {
         assert_eq!((breaker.open(), breaker.slots(8)), (None, 0));
         breaker.checked();
         assert_eq!(breaker.slots(8), 8);
+    }
+
+    #[test]
+    fn what_another_instance_recorded_stops_the_claims_until_a_good_list() {
+        let stoppage = |reason| Stoppage {
+            scope: "widget/main".into(),
+            reason,
+            since: T,
+            until: None,
+            detail: Some("https://elsewhere.example".into()),
+        };
+        for (stop, reason, after) in [
+            (Stop::Outage, Reason::Outage, 1),
+            (Stop::Credentials, Reason::Credentials, 8),
+            (Stop::Redirect, Reason::Redirect, 8),
+        ] {
+            let mut breaker = Breaker::recorded(&[&stoppage(stop)]);
+            assert_eq!((breaker.open(), breaker.slots(8)), (Some((reason, T)), 0));
+            assert!(breaker.until_probe(T).is_zero(), "a list is asked for at once");
+            breaker.poll_succeeded(T);
+            assert_eq!((breaker.open(), breaker.slots(8)), (None, after));
+        }
+        assert_eq!(Breaker::recorded(&[&stoppage(Stop::Paused)]), Breaker::default());
     }
 
     #[test]

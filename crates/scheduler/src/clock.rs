@@ -6,6 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use imbabot_core::Timestamp;
 
+mod of_store;
+
+pub use of_store::StoreClock;
+
 /// Wall time for what people plan, elapsed time for how long things may take.
 pub trait Clock: Send + Sync + 'static {
     /// What a clock on the wall shows. It may jump.
@@ -21,6 +25,12 @@ pub trait Clock: Send + Sync + 'static {
     /// goes back meanwhile: `at` was chosen by a clock that no longer counts, so whoever waits looks
     /// anew.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+
+    /// A store whose clock counts has shown `shown`, to a question that was asked when `asked` had
+    /// elapsed and is answered now. A clock that is its own master takes no notice.
+    fn hear(&self, shown: Timestamp, asked: Duration) {
+        let _ = (shown, asked);
+    }
 }
 
 /// The host's clock.

@@ -12,11 +12,11 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{
-    Advice, Class, ClassifyRules, NetCode, Probe, Seen, SendMsg, SendOutcome, Timestamp,
-    TransportError, classify,
+    Advice, Class, ClassifyRules, NetCode, OutcomeCode, Probe, Seen, SendMsg, SendOutcome,
+    Timestamp, TransportError, classify,
 };
 use imbabot_store::{
-    ClaimRequest, ClaimedDelivery, DeadReason, DeliveryState, Next, Settled, WidgetClaim,
+    ClaimRequest, ClaimedDelivery, DeadReason, DeliveryState, ErrorKind, Next, Settled, WidgetClaim,
 };
 
 use tracing::Instrument;
@@ -54,25 +54,33 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut in_flight: HashMap<WidgetName, usize> = HashMap::new();
     let mut attempts = FuturesUnordered::new();
     let mut sweep_at = Timestamp::MIN;
+    // Others have ended this run: what is in flight is heard and recorded, and that is the end.
+    let mut fenced = None;
     loop {
-        match note_breakers(&shared).await {
-            Ok(()) => shared.store_works("note_breakers"),
-            Err(error) => {
-                shared.store_failed("note_breakers", error).await?;
-                // While stopping nothing is claimed, and what is in flight is to be heard.
-                if !shared.stop.is_cancelled() {
-                    continue;
+        if fenced.is_none() {
+            match note_breakers(&shared).await {
+                Ok(()) => shared.store_works("note_breakers"),
+                Err(error) => {
+                    fenced = unless_fenced(shared.store_failed("note_breakers", error).await)?;
+                    // While stopping nothing is claimed, and what is in flight is to be heard.
+                    if fenced.is_none() && !shared.stop.is_cancelled() {
+                        continue;
+                    }
                 }
             }
         }
         let settings = shared.settings.load_full();
         let mut next = None;
         // Asked once per turn: a stop that comes while the store works must still end the wait below.
-        let stopping = shared.stop.is_cancelled();
+        let stopping = fenced.is_some() || shared.stop.is_cancelled();
         if !stopping {
             let now = shared.clock.now();
             // Chosen before the clock went back, it may lie years ahead.
             sweep_at = sweep_at.min(now + shared.look());
+            if !shared.ownership.has_schedules() {
+                // Another instance does that. The bell rings when it is this one's.
+                sweep_at = now + shared.look();
+            }
             if sweep_at <= now {
                 match shared.store.sweep(now, settings.delivery.settle, SWEEP).await {
                     Ok((moved, due)) => {
@@ -85,11 +93,12 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                         }
                     }
                     Err(error) => {
-                        shared.store_failed("sweep", error).await?;
+                        fenced = unless_fenced(shared.store_failed("sweep", error).await)?;
                         continue;
                     }
                 }
             }
+            let asked = shared.clock.elapsed();
             match claim(&shared, &settings, &in_flight).await {
                 Ok(claimed) => {
                     shared.store_works("claim");
@@ -100,19 +109,21 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
                         let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
                         let span = span_of(&delivery);
                         attempts.push(
-                            async move { (widget, attempt(&shared, &settings, delivery).await) }
-                                .instrument(span)
-                                .boxed(),
+                            async move {
+                                (widget, attempt(&shared, &settings, delivery, asked).await)
+                            }
+                            .instrument(span)
+                            .boxed(),
                         );
                     }
                 }
                 Err(error) => {
-                    shared.store_failed("claim", error).await?;
+                    fenced = unless_fenced(shared.store_failed("claim", error).await)?;
                     continue;
                 }
             }
         } else if attempts.is_empty() {
-            return Ok(());
+            return fenced.map_or(Ok(()), Err);
         }
         let now = shared.clock.now();
         shared.beat(TASK, if attempts.is_empty() { "idle" } else { "sending" });
@@ -144,6 +155,17 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             () = shared.bells.deliverer.notified() => sweep_at = sweep_at.min(shared.clock.now()),
             () = shared.clock.sleep_until(due) => {}
         }
+    }
+}
+
+/// A run that others ended still has to hear what became of its requests; any other end is at once.
+fn unless_fenced(end: Result<(), Fatal>) -> Result<Option<Fatal>, Fatal> {
+    match end {
+        Ok(()) => Ok(None),
+        Err(Fatal::Store(error)) if *error.kind() == ErrorKind::Fenced => {
+            Ok(Some(Fatal::Store(error)))
+        }
+        Err(fatal) => Err(fatal),
     }
 }
 
@@ -182,7 +204,7 @@ pub(crate) async fn only(
         let interval = settings.delivery.rate.interval();
         let room_interval = settings.delivery.rate_per_room.interval();
         let widget = WidgetClaim { widget: record.widget, slots: 1, interval, room_interval };
-        let now = shared.clock.now();
+        let (now, asked) = (shared.clock.now(), shared.clock.elapsed());
         let request = ClaimRequest {
             now,
             incarnation: shared.incarnation,
@@ -193,7 +215,7 @@ pub(crate) async fn only(
         let tried = !claimed.deliveries.is_empty();
         for delivery in claimed.deliveries {
             let span = span_of(&delivery);
-            attempt(shared, &settings, delivery).instrument(span).await?;
+            attempt(shared, &settings, delivery, asked).instrument(span).await?;
         }
         let refused = settings
             .widgets
@@ -225,9 +247,11 @@ async fn claim(
     settings: &Settings,
     in_flight: &HashMap<WidgetName, usize>,
 ) -> imbabot_store::Result<imbabot_store::Claimed> {
+    let owned = shared.ownership.now();
     let widgets: Vec<WidgetClaim> = settings
         .widgets
         .iter()
+        .filter(|widget| owned.widget(&widget.name).is_some())
         .map(|widget| {
             let busy = in_flight.get(&widget.name).copied().unwrap_or_default();
             let most = shared.breaker(&widget.name, |b| b.slots(settings.delivery.concurrency));
@@ -271,14 +295,25 @@ fn span_of(delivery: &ClaimedDelivery) -> tracing::Span {
     )
 }
 
-/// One request and its record.
+/// Whether what was claimed may be another's by now: the process stood still since then, while the
+/// others waited for its heartbeat.
+fn is_too_old(shared: &Shared, asked: Duration) -> bool {
+    let lease = shared.ownership.now().lease();
+    lease.is_some_and(|lease| shared.clock.elapsed().saturating_sub(asked) > lease - lease / 10)
+}
+
+/// One request and its record. It was claimed after `asked` had elapsed.
 async fn attempt(
     shared: &Shared,
     settings: &Settings,
     delivery: ClaimedDelivery,
+    asked: Duration,
 ) -> Result<(), Fatal> {
     let began = shared.clock.elapsed();
     let outcome = match settings.widget(&delivery.widget) {
+        Some(_) if is_too_old(shared, asked) => {
+            classify(&request(&delivery), Seen::TooLate, &ClassifyRules::default())
+        }
         Some(widget) => send(shared, settings, widget, &delivery).await,
         // Removed by a reload between claim and send: nothing left.
         None => failed(&delivery, NetCode::Unsendable, "the widget is no longer configured"),
@@ -289,7 +324,8 @@ async fn attempt(
         Advice::CheckCredentials => outcome.class != Class::Rejected,
         // Where other settings led to says nothing about these.
         Advice::Redirect { .. } => in_force(shared, settings),
-        _ => true,
+        // Nobody was asked.
+        _ => outcome.code != OutcomeCode::ClaimTooOld,
     };
     if told {
         let redirected =
@@ -306,6 +342,8 @@ async fn attempt(
                     shared.store_works("hold_widget");
                     break;
                 }
+                // The new owner finds out by itself. What was seen is recorded all the same.
+                Err(error) if *error.kind() == ErrorKind::Fenced => break,
                 Err(error) => shared.store_failed("hold_widget", error).await?,
             }
         }
@@ -353,6 +391,7 @@ async fn decide(
             None => Next::Unknown,
         },
         (Class::Ambiguous, _) => Next::Unknown,
+        (Class::NotSent, Advice::None) => Next::Retry { at: now },
         (Class::NotSent, _) => Next::Retry { at: now + backoff(shared, settings, delivery.misses) },
         (Class::Rejected, Advice::RetryAfter(wait)) => {
             Next::Retry { at: now + wait.unwrap_or(RETRY_AFTER) }
@@ -504,6 +543,9 @@ fn tell(outcome: &SendOutcome) {
             } else {
                 tracing::info!("delivered");
             }
+        }
+        Class::NotSent if outcome.code == OutcomeCode::ClaimTooOld => {
+            tracing::warn!(code, "not sent: {detail}");
         }
         Class::NotSent => {
             tracing::debug!(code, "not sent, no byte of it arrived: {detail}; tried again");

@@ -52,6 +52,10 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
         let mut next = None;
         // Asked once per turn: a stop that comes while the store works must still end the wait below.
         let stopping = shared.stop.is_cancelled();
+        if shared.is_fenced() {
+            // What a handler wants done can be recorded no more: it waits again, for another instance.
+            return Ok(());
+        }
         if !stopping {
             match claim(&shared, &settings, &running).await {
                 Ok((entries, due)) => {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::{Timestamp, WidgetId};
 use imbabot_store::{Begun, Source, Store};
@@ -13,13 +14,13 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::executor::BotExecutor;
-use crate::metrics::Family;
+use crate::metrics::{Family, Metrics};
 use crate::settings::Settings;
 use crate::shared::{Fatal, Reload, Shared};
 use crate::signs::{self, Signs};
 use crate::status::{NotReady, Status};
 use crate::supervisor::{self, Task};
-use crate::{deliverer, dispatcher, housekeeping, poller, timer};
+use crate::{deliverer, dispatcher, fleet, housekeeping, poller, timer};
 
 /// How often the store is asked whether another process changed it, where it does not say by itself
 /// that it was written to: a `send` beside the daemon is posted within a second, a pause obeyed within one.
@@ -63,16 +64,22 @@ impl Engine {
     /// # Errors
     /// The store refuses.
     pub async fn begin(parts: Parts) -> imbabot_store::Result<Self> {
-        let engine = Self::begin_only(parts).await?;
-        let shared = &engine.shared;
+        Self::begin_only(parts).await?.set_out().await
+    }
+
+    /// What comes between the beginning of a run and its first task.
+    async fn set_out(self) -> imbabot_store::Result<Self> {
+        let shared = &self.shared;
         let settings = shared.settings.load_full();
         note_flaws(shared, &settings);
+        // With others on the same store, nothing is this one's before it was told so.
+        fleet::beat(shared).await?;
         // From the first moment on: whoever asks before the poller had its first turn is told so.
-        for widget in &settings.widgets {
+        for widget in settings.widgets.iter().filter(|w| shared.ownership.has(&w.name)) {
             shared.board.reason(NotReady::Starting, widget.name.as_str(), true);
         }
         adopt(&*shared.store, shared.clock.now(), &settings).await?;
-        Ok(engine)
+        Ok(self)
     }
 
     /// Begins a run without adopting bots and schedules: for a verb that delivers one row and
@@ -81,8 +88,15 @@ impl Engine {
     /// # Errors
     /// The store refuses.
     pub async fn begin_only(parts: Parts) -> imbabot_store::Result<Self> {
+        parts.store.adopt_widgets(&widgets_of(&parts.settings)).await?;
+        Self::begin_bare(parts, None).await
+    }
+
+    async fn begin_bare(
+        parts: Parts,
+        metrics: Option<Arc<Metrics>>,
+    ) -> imbabot_store::Result<Self> {
         let Parts { clock, store, executor, settings, version, seed } = parts;
-        store.adopt_widgets(&widgets_of(&settings)).await?;
         let now = clock.now();
         let begun = store.begin(now, &version, settings.delivery.settle).await?;
         if begun.turned_unknown > 0 {
@@ -93,17 +107,40 @@ impl Engine {
                  `imbabot deliveries --state unknown`"
             );
         }
-        let shared = Arc::new(Shared::new(
-            clock,
-            store,
-            executor,
-            settings,
-            begun.incarnation,
-            now,
-            &version,
-            seed,
-        ));
-        Ok(Self { shared, begun: Arc::new(begun) })
+        let mut shared =
+            Shared::new(clock, store, executor, settings, begun.incarnation, now, &version, seed);
+        if let Some(metrics) = metrics {
+            shared.metrics = metrics;
+        }
+        Ok(Self { shared: Arc::new(shared), begun: Arc::new(begun) })
+    }
+
+    /// Begins another run of the same parts with the settings that are in force, after others have ended
+    /// this one ([`imbabot_store::ErrorKind::Fenced`]). The metrics go on.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn begin_anew(&self) -> imbabot_store::Result<Self> {
+        let shared = &self.shared;
+        let settings = shared.settings.load_full();
+        let parts = Parts {
+            clock: Arc::clone(&shared.clock),
+            store: Arc::clone(&shared.store),
+            executor: Arc::clone(&shared.executor),
+            settings: (*settings).clone(),
+            version: shared.version.clone(),
+            seed: shared.seed,
+        };
+        let metrics = Some(Arc::clone(&shared.metrics));
+        for widget in &settings.widgets {
+            shared.metrics.forget_widget(widget.name.as_str());
+        }
+        let engine = Self::begin_bare(parts, metrics).await?.set_out().await?;
+        shared.metrics.count(Family::fenced_total, &[]);
+        for bot in settings.bots.iter().filter(|bot| shared.executor.is_set_aside(&bot.name)) {
+            engine.shared.board.set_aside(&bot.name, engine.shared.clock.now());
+        }
+        Ok(engine)
     }
 
     /// What the run before this one left behind.
@@ -116,17 +153,29 @@ impl Engine {
     #[must_use]
     pub fn tasks(&self) -> Vec<Task> {
         macro_rules! task {
-            ($name:literal, $run:path) => {{
-                let shared = Arc::clone(&self.shared);
-                Task { name: $name, start: Box::new(move || Box::pin($run(Arc::clone(&shared)))) }
-            }};
+            ($name:literal, $run:path) => {
+                self.task($name, |shared| Box::pin($run(shared)))
+            };
         }
-        vec![
+        let mut tasks = vec![
             task!("poller", poller::run),
             task!("timer", timer::run),
             task!("dispatcher", dispatcher::run),
             task!("deliverer", deliverer::run),
-        ]
+        ];
+        if !self.shared.ownership.now().is_alone() {
+            tasks.push(Task { attends: true, ..task!("fleet", fleet::run) });
+        }
+        tasks
+    }
+
+    fn task(
+        &self,
+        name: &'static str,
+        run: fn(Arc<Shared>) -> BoxFuture<'static, Result<(), Fatal>>,
+    ) -> Task {
+        let shared = Arc::clone(&self.shared);
+        Task { name, start: Box::new(move || run(Arc::clone(&shared))), attends: false }
     }
 
     /// Runs everything until [`Engine::stop`], then ends the run.
@@ -136,16 +185,8 @@ impl Engine {
     pub async fn run(&self) -> Result<(), Fatal> {
         self.shared.watched.store(true, Ordering::Release);
         let mut tasks = self.tasks();
-        let shared = Arc::clone(&self.shared);
-        tasks.push(Task {
-            name: "housekeeping",
-            start: Box::new(move || Box::pin(housekeeping::run(Arc::clone(&shared)))),
-        });
-        let shared = Arc::clone(&self.shared);
-        tasks.push(Task {
-            name: "watcher",
-            start: Box::new(move || Box::pin(watch(Arc::clone(&shared)))),
-        });
+        tasks.push(self.task("housekeeping", |shared| Box::pin(housekeeping::run(shared))));
+        tasks.push(self.task("watcher", |shared| Box::pin(watch(shared))));
         self.until_end(tasks).await
     }
 
@@ -154,17 +195,17 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub async fn run_once(&self) -> Result<(), Fatal> {
-        let shared = Arc::clone(&self.shared);
         let mut tasks = self.tasks();
-        tasks.push(Task {
-            name: "once",
-            start: Box::new(move || Box::pin(stop_when_idle(Arc::clone(&shared)))),
-        });
+        tasks.push(self.task("once", |shared| Box::pin(stop_when_idle(shared))));
         self.until_end(tasks).await
     }
 
     async fn until_end(&self, tasks: Vec<Task>) -> Result<(), Fatal> {
         if let Err(fatal) = supervisor::supervise(Arc::clone(&self.shared), tasks).await {
+            if self.shared.is_fenced() {
+                self.shared.board.no_tasks();
+                return Err(fatal);
+            }
             signs::farewell(&self.shared, false).await;
             return Err(fatal);
         }
@@ -235,12 +276,13 @@ impl Engine {
             ))
         })?;
         self.shared.board.keep_widgets(&names);
+        self.shared.bells.fleet.notify_one();
         self.shared.executor.reloaded(&bots);
         self.shared.board.pardon();
         for name in &names {
             let shut = self.shared.breaker(name, |breaker| breaker.open().is_some());
             // Whether the new settings are the right ones, the next list will tell.
-            if shut {
+            if shut && self.shared.ownership.has(name) {
                 self.shared.board.reason(NotReady::Starting, name.as_str(), true);
             }
             self.shared.breaker(name, |breaker| breaker.reloaded());
@@ -297,6 +339,10 @@ impl Engine {
             // One that was never heard is as old as this run: it must not be missed by an alert.
             let age = now.since(widget.last_good_poll.unwrap_or(status.started_at));
             metrics.set(Family::poll_age_seconds, &[name.as_str()], age.as_secs_f64());
+        }
+        if !self.shared.ownership.now().is_alone() {
+            let age = self.shared.clock.elapsed().saturating_sub(self.shared.last_heard());
+            metrics.set(Family::heartbeat_age_seconds, &[], age.as_secs_f64());
         }
         for (task, age) in self.shared.board.beats(self.shared.clock.elapsed()) {
             metrics.set(Family::task_heartbeat_age_seconds, &[task], age.as_secs_f64());
@@ -389,7 +435,7 @@ fn widgets_of(settings: &Settings) -> Vec<(WidgetName, WidgetId)> {
     settings.widgets.iter().map(widget).collect()
 }
 
-fn wake(shared: &Shared) {
+pub(crate) fn wake(shared: &Shared) {
     shared.schedules_changed.store(true, Ordering::Release);
     shared.idle.none();
     shared.bells.poller.notify_one();
@@ -433,7 +479,10 @@ async fn watch(shared: Arc<Shared>) -> Result<(), Fatal> {
 async fn show_doctor(shared: &Shared) {
     for learned in shared.store.learned().await.unwrap_or_default() {
         let widgets = &shared.settings.load().widgets;
-        if learned.source == Source::Doctor && widgets.iter().any(|w| w.name == learned.widget) {
+        let ours = |name: &WidgetName| {
+            shared.ownership.has(name) && widgets.iter().any(|widget| widget.name == *name)
+        };
+        if learned.source == Source::Doctor && ours(&learned.widget) {
             shared.board.widget(&learned.widget, |status| {
                 status.capabilities.insert(Source::Doctor, learned.capabilities);
             });

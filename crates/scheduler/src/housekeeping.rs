@@ -85,8 +85,12 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// None while its last turn goes on.
+    /// None while its last turn goes on, and where another instance does the work.
     fn begin(shared: &'a Shared, named: (&'static str, &'static str)) -> Option<Self> {
+        if !shared.ownership.has_schedules() {
+            show_next(shared, named);
+            return None;
+        }
         let busy = shared.board.job(named.0, |job| std::mem::replace(&mut job.running, true));
         let begun = shared.clock.elapsed();
         (!busy).then(|| Self { shared, named, begun, done: JobStatus::default() })

@@ -8,11 +8,13 @@ pub mod diff;
 mod dispatcher;
 pub mod engine;
 pub mod executor;
+mod fleet;
 mod housekeeping;
 pub mod limits;
 mod lookup;
 pub mod metrics;
 pub mod outlook;
+mod ownership;
 pub mod plan;
 mod poller;
 pub mod settings;
@@ -23,7 +25,7 @@ mod supervisor;
 mod timer;
 
 pub use announce::reach;
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, StoreClock, SystemClock};
 pub use engine::{Engine, Parts};
 pub use executor::{
     Blame, BotExecutor, Handler, HandlerEnd, Inline, OwnThreads, Place, Started, Verdict, contained,

@@ -62,6 +62,10 @@ families! {
     Gauge task_heartbeat_age_seconds ["task"] "Time since a task last made progress.";
     Counter task_restarts_total ["task"] "Restarts of a task after a failure.";
     Counter config_reload_failures_total [] "Reloads that were refused.";
+    Gauge units_owned [] "Widgets, and the schedules, that are this instance's, where several share a store.";
+    Gauge instances_alive [] "Instances that share the store, this one included.";
+    Gauge heartbeat_age_seconds [] "Time since the last heartbeat that the shared store answered.";
+    Counter fenced_total [] "Runs of this process that other instances ended.";
 }
 
 const BUCKETS: [f64; 13] =
@@ -119,6 +123,16 @@ impl Metrics {
     /// Forgets the values of a family that are not set anew.
     pub fn clear(&self, family: Family) {
         self.lock().numbers.retain(|(of, _), _| *of != family);
+    }
+
+    /// Forgets the gauges of a widget that is not served here any more.
+    pub fn forget_widget(&self, widget: &str) {
+        self.lock().numbers.retain(|(family, labels), _| {
+            let Declared { kind, labels: names, .. } = &DECLARED[*family as usize];
+            let place = names.iter().position(|name| *name == "widget");
+            *kind != Kind::Gauge
+                || place.and_then(|place| labels.get(place)).is_none_or(|label| label != widget)
+        });
     }
 
     /// One more observation.
@@ -229,6 +243,24 @@ mod tests {
         for declared in DECLARED {
             assert!(text.contains(&format!("# TYPE {} ", declared.name)), "{}", declared.name);
         }
+    }
+
+    #[test]
+    fn a_widget_that_is_given_away_leaves_its_counters_and_no_gauge() {
+        let metrics = Metrics::new();
+        for widget in ["main", "other"] {
+            metrics.count(Family::polls_total, &[widget, "get_rooms", "ok"]);
+            metrics.set(Family::poll_age_seconds, &[widget], 3.0);
+            metrics.set(Family::breaker_open, &[widget, "outage"], 1.0);
+        }
+        metrics.forget_widget("main");
+        let text = metrics.render();
+        assert!(text.contains(
+            "imbabot_polls_total{widget=\"main\",endpoint=\"get_rooms\",outcome=\"ok\"} 1"
+        ));
+        assert!(!text.contains("imbabot_poll_age_seconds{widget=\"main\""), "{text}");
+        assert!(!text.contains("imbabot_breaker_open{widget=\"main\""), "{text}");
+        assert!(text.contains("imbabot_poll_age_seconds{widget=\"other\"} 3"));
     }
 
     #[test]

@@ -17,14 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use imbabot_bot::{ActivitySignal, Listen, WidgetName};
 use imbabot_core::{Error, Probe, Room, User};
-use imbabot_store::{Capabilities, Learned, ListKind, Source};
+use imbabot_store::{Capabilities, ErrorKind, Learned, ListKind, Source};
+use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Refused;
 use crate::diff::Index;
+use crate::ownership::{Owned, Term};
 use crate::settings::{Settings, WidgetSettings};
 use crate::shared::{Fatal, Shared};
 use crate::status::NotReady;
@@ -42,6 +45,8 @@ const TASK: &str = "poller";
 /// Where the wall gets ahead by so much while a list is waited for, the host was asleep or its clock
 /// was set: what the lists were is of another time, and they are asked for at once.
 const ASLEEP: Duration = Duration::from_secs(30);
+/// A poll that the store would not take comes again after this.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 type Key = (WidgetName, ListKind);
 
@@ -60,6 +65,12 @@ struct List {
     polls: u64,
     /// When it was last seen to change, on the clock that never goes back.
     moved_at: Duration,
+    /// The term of its widget when it was first looked at.
+    term: Term,
+    /// Its widget is another instance's, or was meanwhile: a poll that is under way is worth nothing.
+    given_away: CancellationToken,
+    /// The store would not take the last poll.
+    refused: bool,
 }
 
 /// How a poll ended.
@@ -76,13 +87,28 @@ enum End {
     Accepted,
     /// Nothing was asked: the server has to be found first.
     Spared,
+    /// The widget is another instance's by now.
+    GivenAway,
     /// What differs cannot be kept until it is committed: the disk is full, say. No snapshot.
     Unspooled(String),
     /// The store failed.
     Store(imbabot_store::Error),
 }
 
+impl List {
+    /// Whether it is still what is asked for: whoever gives a widget away and has it again in the same
+    /// term, since nobody took it meanwhile, begins with what is in the store.
+    fn belongs(&self, widget: &WidgetName, owned: &Owned) -> bool {
+        owned.widget(widget) == Some(self.term) && !self.given_away.is_cancelled()
+    }
+}
+
 impl End {
+    /// Whether the store would not take it now.
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Store(error) if *error.kind() == ErrorKind::Retryable)
+    }
+
     /// Whether it shows that the list is on the move.
     fn is_news(&self) -> bool {
         match self {
@@ -98,19 +124,25 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut polls = FuturesUnordered::new();
     let mut ahead = Ahead::default();
     let mut known: Option<BTreeMap<WidgetName, Known>> = None;
+    let mut before = shared.ownership.now();
     loop {
         let settings = shared.settings.load_full();
-        if known.is_none() {
-            match remembered(&shared).await {
-                Ok(all) => known = Some(all),
+        let owned = shared.ownership.now();
+        let gained = owned.gained_since(&before);
+        if known.is_none() || !gained.is_empty() {
+            // Of those that were there before more is known here than in the store.
+            let only = known.as_ref().map(|_| gained.as_slice());
+            match remembered(&shared, only).await {
+                Ok(found) => known.get_or_insert_default().extend(found),
                 Err(error) => {
                     shared.store_failed("learned", error).await?;
                     continue;
                 }
             }
         }
+        before = Arc::clone(&owned);
         let known = known.get_or_insert_default();
-        adopt(&shared, &settings, &mut lists, known);
+        adopt(&shared, &settings, &owned, &mut lists, known);
         let now = shared.clock.elapsed();
         if shared.poll_all.swap(false, Ordering::AcqRel) {
             for list in lists.values_mut() {
@@ -131,10 +163,17 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             let heed = known.get(&key.0).is_none_or(|known| !known.capabilities().updated_at_moves)
                 || (key.1 == ListKind::Rooms
                     && shared.activity(&key.0, |activity| activity.is_open()));
+            let given_away = list.given_away.clone();
             polls.push(
                 async move {
                     let begun = shared.clock.elapsed();
-                    let (index, end) = poll(&shared, &settings, &widget, key.1, index, heed).await;
+                    let polled = poll(&shared, &settings, &widget, key.1, index, heed).boxed();
+                    let given_away = given_away.cancelled().boxed();
+                    // In this order: what comes back when it is given away is not committed any more.
+                    let (index, end) = match select(given_away, polled).await {
+                        Either::Left(((), _)) => (None, End::GivenAway),
+                        Either::Right((polled, _)) => polled,
+                    };
                     let took = shared.clock.elapsed().saturating_sub(begun);
                     (key, index, end, took, settings)
                 }
@@ -154,9 +193,26 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             () = shared.stop.cancelled() => return Ok(()),
             Some((key, index, end, took, asked)) = polls.next(), if !polls.is_empty() => {
                 let Some(list) = lists.get_mut(&key) else { continue };
+                if !list.belongs(&key.0, &shared.ownership.now()) {
+                    // Whoever has it now has begun with what is in the store, and so does this one, if it
+                    // should come back.
+                    lists.remove(&key);
+                    if !shared.ownership.has(&key.0) {
+                        shared.board.forget_widget(&key.0);
+                    }
+                    continue;
+                }
                 list.index = index;
                 list.in_flight = false;
                 list.polled = true;
+                let refused = !owned.is_alone() && end.is_refused();
+                if refused && !std::mem::replace(&mut list.refused, true) {
+                    // It may be another instance's, which the next heartbeat tells.
+                    shared.bells.fleet.notify_one();
+                    list.due = shared.clock.elapsed() + REFUSED_PAUSE;
+                    continue;
+                }
+                list.refused = refused;
                 if let End::Good(seen) = &end {
                     let Seen { summary, came, .. } = &**seen;
                     let cut =
@@ -224,10 +280,16 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     }
 }
 
-/// What earlier runs learned of the servers.
-async fn remembered(shared: &Shared) -> imbabot_store::Result<BTreeMap<WidgetName, Known>> {
+/// What earlier runs, or other instances, learned of the servers: of all, or only of these widgets.
+async fn remembered(
+    shared: &Shared,
+    only: Option<&[WidgetName]>,
+) -> imbabot_store::Result<BTreeMap<WidgetName, Known>> {
     let learned = shared.store.learned().await?.into_iter();
-    let polls = learned.filter(|learned| learned.source == Source::Polls);
+    let polls = learned.filter(|learned| {
+        let wanted = only.is_none_or(|only| only.contains(&learned.widget));
+        learned.source == Source::Polls && wanted
+    });
     Ok(polls
         .map(|l| {
             let Capabilities { activity, silent_messages, .. } = l.capabilities;
@@ -260,10 +322,12 @@ async fn learn(shared: &Shared, widget: &WidgetName, known: &mut Known) -> Resul
     Ok(())
 }
 
-/// Which lists there are to poll: rooms always, users while some bot listens to them.
+/// Which lists there are to poll: rooms of every widget that is owned, users while some bot listens to
+/// them.
 fn adopt(
     shared: &Shared,
     settings: &Settings,
+    owned: &Owned,
     lists: &mut BTreeMap<Key, List>,
     known: &BTreeMap<WidgetName, Known>,
 ) {
@@ -271,14 +335,20 @@ fn adopt(
         settings.bots.iter().any(|b| b.serves(widget) && b.bot.listens().contains(Listen::USERS))
     };
     let mut wanted = Vec::new();
-    for widget in &settings.widgets {
+    for widget in settings.widgets.iter().filter(|w| owned.widget(&w.name).is_some()) {
         wanted.push((widget.name.clone(), ListKind::Rooms));
         if listens(&widget.name) {
             wanted.push((widget.name.clone(), ListKind::Users));
         }
     }
     // A list whose poll is in flight is dropped when that poll has ended.
-    lists.retain(|key, list| list.in_flight || wanted.contains(key));
+    lists.retain(|key, list| {
+        let same = list.belongs(&key.0, owned);
+        if !same {
+            list.given_away.cancel();
+        }
+        list.in_flight || (same && wanted.contains(key))
+    });
     for key in wanted {
         let subject = key.0.to_string();
         lists.entry(key.clone()).or_insert_with(|| {
@@ -288,7 +358,8 @@ fn adopt(
                 .map(|facts| Counted::remembered(facts.most, facts.suspected_limit))
                 .unwrap_or_default();
             let moved_at = shared.clock.elapsed();
-            List { moved_at, together: true, counted, ..List::default() }
+            let term = owned.widget(&key.0).unwrap_or_default();
+            List { moved_at, together: true, counted, term, ..List::default() }
         });
     }
 }
@@ -384,5 +455,32 @@ async fn poll(
         ListKind::Users => {
             poll_list::<User>(shared, settings, widget, kind, index, heed_updated_at).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imbabot_store::{Membership, Unit};
+
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_given_away_stays_so_even_if_its_widget_comes_back_in_the_same_term() {
+        let widget: WidgetName = "main".parse().unwrap_or_else(|_| panic!("a name"));
+        let owned = Owned::of(&Membership {
+            now: imbabot_core::Timestamp::EPOCH,
+            lease: Duration::from_secs(15),
+            units: BTreeMap::from([(Unit::Widget(widget.clone()), 3)]),
+            draining: false,
+            alive: 1,
+            ended: Vec::new(),
+        });
+        let list = List { term: 3, ..List::default() };
+        assert!(list.belongs(&widget, &owned));
+        assert!(!List { term: 2, ..List::default() }.belongs(&widget, &owned));
+        assert!(!list.belongs(&widget, &owned.nothing()));
+        // Its poll is ended, and every later one would be.
+        list.given_away.cancel();
+        assert!(!list.belongs(&widget, &owned));
     }
 }

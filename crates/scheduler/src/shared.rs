@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use imbabot_bot::WidgetName;
 use imbabot_core::{Timestamp, escape_foreign};
-use imbabot_store::{BreakerChange, ErrorKind, IncarnationId, Stop, Store};
+use imbabot_store::{BreakerChange, ErrorKind, IncarnationId, Stop, Stoppage, Store};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::breaker::{Breaker, Reason, Refused, Stops};
 use crate::clock::Clock;
 use crate::executor::BotExecutor;
 use crate::metrics::{Family, Metrics};
+use crate::ownership::Ownership;
 use crate::poller::activity::Activity;
 use crate::settings::Settings;
 use crate::status::{NotReady, StatusBoard};
@@ -40,6 +41,9 @@ pub enum Fatal {
     },
 }
 
+/// Among the subjects of reasons: that others share the store.
+pub(crate) const FLEET: &str = "fleet";
+
 /// After a passing failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +57,7 @@ pub(crate) struct Bells {
     pub(crate) timer: Notify,
     pub(crate) dispatcher: Notify,
     pub(crate) deliverer: Notify,
+    pub(crate) fleet: Notify,
 }
 
 /// Settings that wait to be put into force, and who is to be told.
@@ -70,8 +75,17 @@ pub(crate) struct Shared {
     /// What the store was not yet told of them.
     breaker_changes: Mutex<Vec<BreakerChange>>,
     pub(crate) incarnation: IncarnationId,
+    /// What of the work is this instance's.
+    pub(crate) ownership: Ownership,
+    /// When a heartbeat was asked for that was answered, in microseconds of the elapsed time.
+    heard: AtomicU64,
+    /// Others have ended this run: nothing of it can be recorded any more but what became of requests.
+    ended_by_others: AtomicBool,
     pub(crate) board: StatusBoard,
-    pub(crate) metrics: Metrics,
+    /// They outlive a run that others ended.
+    pub(crate) metrics: Arc<Metrics>,
+    /// The version of the program.
+    pub(crate) version: String,
     pub(crate) bells: Bells,
     pub(crate) stop: CancellationToken,
     pub(crate) poll_all: AtomicBool,
@@ -125,7 +139,7 @@ impl Shared {
         version: &str,
         seed: u64,
     ) -> Self {
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         metrics.set(Family::build_info, &[version], 1.0);
         let board = StatusBoard::new(Arc::clone(&clock), started_at, version);
         Self {
@@ -136,8 +150,12 @@ impl Shared {
             breakers: Mutex::default(),
             breaker_changes: Mutex::default(),
             incarnation,
+            ownership: Ownership::default(),
+            heard: AtomicU64::new(0),
+            ended_by_others: AtomicBool::new(false),
             board,
             metrics,
+            version: version.to_owned(),
             bells: Bells::default(),
             stop: CancellationToken::new(),
             poll_all: AtomicBool::new(false),
@@ -190,9 +208,15 @@ impl Shared {
             let breaker = all.entry(name.clone()).or_default();
             let before = breaker.stops();
             let result = act(breaker);
-            self.note_breaker(name, before, breaker);
+            if self.ownership.has(name) {
+                self.note_breaker(name, before, breaker);
+            }
             (result, breaker.open(), breaker.unreachable_since())
         };
+        // What the last requests to a widget bring that was given away is for its new owner to find out.
+        if !self.ownership.has(name) {
+            return result;
+        }
         let holds = |reason| open.is_some_and(|(open, _)| open == reason);
         let subject = name.as_str();
         self.board.reason(
@@ -209,6 +233,32 @@ impl Shared {
         let shown = open.map(|(reason, since)| (reason.as_str().to_owned(), since));
         self.board.widget(name, |status| status.breaker = shown);
         result
+    }
+
+    /// A widget is another instance's from now on: what is known of it here is old soon.
+    pub(crate) fn give_away(&self, widget: &WidgetName) {
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner).remove(widget);
+        self.activities.lock().unwrap_or_else(PoisonError::into_inner).remove(widget);
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).remove(widget);
+        // What the store was not told by now is its new owner's to find out: told later, it would stand
+        // there for ever, since nobody knows of it any more.
+        let mut changes = self.breaker_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.retain(|change| change.widget != *widget);
+        drop(changes);
+        self.board.forget_widget(widget);
+        self.metrics.forget_widget(widget.as_str());
+    }
+
+    /// The breaker of a widget that another instance had, by what is recorded of it.
+    pub(crate) fn take_breaker(&self, widget: &WidgetName, recorded: &[&Stoppage]) {
+        let breaker = Breaker::recorded(recorded);
+        // What the last answers to requests brought that were under way when it was given away is old.
+        self.activities.lock().unwrap_or_else(PoisonError::into_inner).remove(widget);
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).remove(widget);
+        self.breakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(widget.clone(), breaker);
     }
 
     /// Remembers for the store which breakers opened or closed, and lets the deliverer look.
@@ -241,7 +291,8 @@ impl Shared {
     }
 
     /// The store could not be told.
-    pub(crate) fn breaker_changes_again(&self, earlier: Vec<BreakerChange>) {
+    pub(crate) fn breaker_changes_again(&self, mut earlier: Vec<BreakerChange>) {
+        earlier.retain(|change| self.ownership.has(&change.widget));
         let mut changes = self.breaker_changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.splice(0..0, earlier);
     }
@@ -253,6 +304,9 @@ impl Shared {
         error: imbabot_store::Error,
     ) -> Result<(), Fatal> {
         self.metrics.count(Family::store_errors_total, &[op]);
+        if *error.kind() == ErrorKind::Fenced {
+            return Err(self.fenced(error));
+        }
         self.board.reason(NotReady::StoreUnwritable, op, true);
         if !error.is_retryable() && *error.kind() != ErrorKind::Undecodable {
             return Err(Fatal::Store(error));
@@ -260,6 +314,31 @@ impl Shared {
         tracing::warn!(code = error.code(), op, "{error}; trying again in a second");
         self.clock.sleep(STORE_PAUSE).await;
         Ok(())
+    }
+
+    /// Others have ended this run.
+    pub(crate) fn fenced(&self, error: imbabot_store::Error) -> Fatal {
+        self.ended_by_others.store(true, Ordering::Release);
+        self.stop.cancel();
+        // Until the run that follows it is told of as any other.
+        self.board.reason(NotReady::Starting, FLEET, true);
+        Fatal::Store(error)
+    }
+
+    /// Whether others have ended this run.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.ended_by_others.load(Ordering::Acquire)
+    }
+
+    /// A heartbeat that was asked for then was answered.
+    pub(crate) fn heard_fleet(&self, asked: Duration) {
+        let micros = u64::try_from(asked.as_micros()).unwrap_or(u64::MAX);
+        self.heard.store(micros, Ordering::Release);
+    }
+
+    /// When a heartbeat was asked for that was answered, on the clock that never goes back.
+    pub(crate) fn last_heard(&self) -> Duration {
+        Duration::from_micros(self.heard.load(Ordering::Acquire))
     }
 
     /// With nothing due, a task looks around after this: where somebody watches, it shows that it

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use imbabot_bot::{BotName, WidgetName};
 use imbabot_core::Timestamp;
-use imbabot_store::{Capabilities, Source};
+use imbabot_store::{Capabilities, IncarnationId, Source};
 use serde::{Serialize, Serializer};
 
 use crate::clock::Clock;
@@ -114,6 +114,21 @@ pub struct TaskStatus {
     beat: Duration,
 }
 
+/// How an instance stands among those that share its store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FleetStatus {
+    /// Its run.
+    pub incarnation: IncarnationId,
+    /// How many instances are alive, this one included.
+    pub alive: usize,
+    /// What it owns: each unit with its term, which is how often it has changed hands.
+    pub units: BTreeMap<String, u64>,
+    /// An operator asked it to give everything away.
+    pub draining: bool,
+    /// When its last heartbeat was answered.
+    pub last_heartbeat: Timestamp,
+}
+
 /// The whole, as `/api/status` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -139,6 +154,9 @@ pub struct Status {
     pub set_aside: BTreeMap<BotName, Timestamp>,
     /// The jobs of the housekeeping: `prune`, `verify`, `integrity`.
     pub housekeeping: BTreeMap<&'static str, JobStatus>,
+    /// How this instance stands among others; absent where the store is for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
 }
 
 /// A reason for not being ready, where it holds.
@@ -164,6 +182,9 @@ impl Status {
             widget.in_flight = 0;
             // How long the last list took is another figure each time.
             widget.capabilities.clear();
+        }
+        if let Some(fleet) = &mut self.fleet {
+            fleet.last_heartbeat = self.started_at;
         }
         for task in self.tasks.values_mut() {
             task.last_progress = self.started_at;
@@ -214,6 +235,16 @@ struct Board {
     set_aside: BTreeMap<BotName, Timestamp>,
     housekeeping: BTreeMap<&'static str, JobStatus>,
     reasons: BTreeMap<NotReady, BTreeMap<String, Timestamp>>,
+    fleet: Option<FleetStatus>,
+}
+
+impl Board {
+    fn forget(&mut self, widget: &WidgetName) {
+        self.widgets.remove(widget);
+        for subjects in self.reasons.values_mut() {
+            subjects.remove(widget.as_str());
+        }
+    }
 }
 
 /// Where the parts write what they do.
@@ -252,12 +283,29 @@ impl StatusBoard {
         let mut board = self.lock();
         let gone: Vec<WidgetName> =
             board.widgets.keys().filter(|name| !keep.contains(name)).cloned().collect();
-        for name in gone {
-            board.widgets.remove(&name);
-            for subjects in board.reasons.values_mut() {
-                subjects.remove(name.as_str());
-            }
+        gone.iter().for_each(|name| board.forget(name));
+    }
+
+    /// Forgets a widget that another instance serves, with its reasons.
+    pub fn forget_widget(&self, widget: &WidgetName) {
+        self.lock().forget(widget);
+    }
+
+    /// How this instance stands among others.
+    pub fn fleet(&self, fleet: FleetStatus) {
+        self.lock().fleet = Some(fleet);
+    }
+
+    /// It owns nothing any more, as far as it knows.
+    pub(crate) fn no_units(&self) {
+        if let Some(fleet) = &mut self.lock().fleet {
+            fleet.units.clear();
         }
+    }
+
+    /// No task is running, and none is missed: the run was ended, and another one begins.
+    pub(crate) fn no_tasks(&self) {
+        self.lock().tasks.clear();
     }
 
     /// Changes what is known of a widget.
@@ -363,6 +411,7 @@ impl StatusBoard {
             paused: board.paused.clone(),
             set_aside: board.set_aside.clone(),
             housekeeping: board.housekeeping.clone(),
+            fleet: board.fleet.clone(),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::shared::{Fatal, Shared};
 /// So many failures within [`WINDOW`] are given up on.
 const FAILURES: usize = 5;
 const WINDOW: Duration = Duration::from_secs(300);
+/// What a run that others ended has in flight gets so long to finish.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// The pause before a restart grows with the failures.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Task {
     pub(crate) name: &'static str,
     pub(crate) start: Box<dyn Fn() -> BoxFuture<'static, Result<(), Fatal>> + Send + Sync>,
+    /// It only attends the others: it goes on while they finish, and ends with the last of them.
+    pub(crate) attends: bool,
 }
 
 impl Task {
@@ -32,6 +36,12 @@ impl Task {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether it only attends the others, and never ends before them.
+    #[must_use]
+    pub fn attends(&self) -> bool {
+        self.attends
     }
 
     /// Starts it; it ends when the engine stops.
@@ -44,23 +54,40 @@ impl Task {
 /// Runs all tasks until the engine stops, or until one of them cannot go on.
 pub(crate) async fn supervise(shared: Arc<Shared>, tasks: Vec<Task>) -> Result<(), Fatal> {
     let mut set = JoinSet::new();
+    let mut left = 0_usize;
     for task in tasks {
         // One that hangs before its first turn is missed like any other.
         shared.beat(task.name, "starting");
-        set.spawn(keep_running(Arc::clone(&shared), task));
+        let attends = task.attends;
+        left += usize::from(!attends);
+        let running = keep_running(Arc::clone(&shared), task);
+        set.spawn(async move { (attends, running.await) });
     }
     let mut result = Ok(());
-    while let Some(end) = set.join_next().await {
-        let end = end.unwrap_or_else(|error| {
+    let mut patience: BoxFuture<'static, ()> = Box::pin(std::future::pending());
+    while left > 0 {
+        let ended = tokio::select! {
+            ended = set.join_next() => ended,
+            () = &mut patience => break,
+        };
+        let Some(ended) = ended else { break };
+        let (attends, end) = ended.unwrap_or_else(|error| {
             // `keep_running` catches the panics of tasks; this is a bug in the supervisor.
-            Err(Fatal::Task { task: "supervisor", times: 1, last: error.to_string() })
+            (false, Err(Fatal::Task { task: "supervisor", times: 1, last: error.to_string() }))
         });
+        left -= usize::from(!attends);
         if result.is_ok() && end.is_err() {
             result = end;
             // The others finish what they have in flight.
             shared.stop.cancel();
+            if shared.is_fenced() {
+                // Of a run that others ended it is worth little, and the next one waits for it.
+                patience = shared.clock.sleep(PATIENCE);
+            }
         }
     }
+    // Nothing of it may be under way when another run begins on the same store.
+    set.shutdown().await;
     result
 }
 
@@ -156,6 +183,7 @@ mod tests {
         let (counted, seen, stop) = (Arc::clone(&starts), Arc::clone(&clock), shared.stop.clone());
         let odd = Task {
             name: "odd",
+            attends: false,
             start: Box::new(move || {
                 let n = counted.fetch_add(1, Ordering::Relaxed) + 1;
                 let (act, seen, stop) = (Arc::clone(&act), Arc::clone(&seen), stop.clone());
@@ -171,6 +199,7 @@ mod tests {
         let stop = shared.stop.clone();
         let other = Task {
             name: "other",
+            attends: false,
             start: Box::new(move || {
                 let stop = stop.clone();
                 Box::pin(async move {
@@ -232,6 +261,75 @@ mod tests {
             panic!("number {n}")
         });
         assert!(end.is_ok() && starts == 51, "{end:?} after {starts} starts");
+    }
+
+    fn shared() -> (Arc<Shared>, Arc<Jumps>) {
+        let clock = Arc::new(Jumps::default());
+        let store = Arc::new(SqliteStore::in_memory(Bodies::Full).unwrap());
+        let seen = Arc::clone(&clock);
+        let (settings, inline) = (Settings::new(), Arc::new(Inline));
+        let begun = (IncarnationId(1), Timestamp::EPOCH);
+        let shared = Shared::new(clock, store, inline, settings, begun.0, begun.1, "1", 1);
+        (Arc::new(shared), seen)
+    }
+
+    fn task<F: Future<Output = Result<(), Fatal>> + Send + 'static>(
+        name: &'static str,
+        attends: bool,
+        run: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Task {
+        Task { name, start: Box::new(move || Box::pin(run())), attends }
+    }
+
+    #[test]
+    fn who_only_attends_goes_on_while_others_finish_and_ends_with_the_last_of_them() {
+        let (shared, _) = shared();
+        let turns = Arc::new(AtomicU32::new(0));
+        let (counted, stop) = (Arc::clone(&turns), shared.stop.clone());
+        let attends = task("attends", true, move || {
+            let counted = Arc::clone(&counted);
+            async move {
+                loop {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let seen = Arc::clone(&turns);
+        let finishes = task("finishes", false, move || {
+            let (stop, seen) = (stop.clone(), Arc::clone(&seen));
+            async move {
+                stop.cancelled().await;
+                let at_stop = seen.load(Ordering::Relaxed);
+                while seen.load(Ordering::Relaxed) < at_stop + 10 {
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        shared.stop.cancel();
+        let end = runtime.block_on(supervise(shared, vec![attends, finishes]));
+        assert!(end.is_ok());
+        let at_end = turns.load(Ordering::Relaxed);
+        runtime.block_on(tokio::task::yield_now());
+        assert_eq!(turns.load(Ordering::Relaxed), at_end, "it is gone");
+    }
+
+    #[test]
+    fn what_a_run_that_others_ended_has_in_flight_is_waited_for_only_so_long() {
+        let (shared, clock) = shared();
+        let ended = Arc::clone(&shared);
+        let fenced = task("fenced", false, move || {
+            let ended = Arc::clone(&ended);
+            let error = imbabot_store::Error::new(imbabot_store::ErrorKind::Fenced, "ended");
+            async move { Err(ended.fenced(error)) }
+        });
+        let hangs = task("hangs", false, std::future::pending);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let end = runtime.block_on(supervise(shared, vec![fenced, hangs]));
+        assert!(matches!(end, Err(Fatal::Store(_))), "{end:?}");
+        assert_eq!(clock.0.lock().unwrap().as_slice(), [PATIENCE]);
     }
 
     #[test]

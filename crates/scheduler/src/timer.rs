@@ -50,10 +50,28 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
     let mut loaded = false;
     let mut agenda = Agenda::default();
     let mut wake_at = Timestamp::MIN;
+    let mut term = shared.ownership.now().schedules();
     loop {
         let settings = shared.settings.load_full();
+        let owned = shared.ownership.now().schedules();
+        if std::mem::replace(&mut term, owned) != owned {
+            // Whoever had them meanwhile has moved them on.
+            (loaded, wake_at) = (false, Timestamp::MIN);
+            agenda = Agenda::default();
+            show_all(&shared, &agenda);
+        }
         let round = async {
             let now = shared.clock.now();
+            if owned.is_none() {
+                shared.board.reason(NotReady::ClockSuspect, TASK, false);
+                if !reload_waits(&shared) {
+                    return Ok((0, 0, now));
+                }
+                // Whoever has them may not have come to what is due, and under other rules nobody would.
+                agenda = of_same_rules(&shared, &settings).await?;
+                let fired = fire(&shared, &settings, &mut agenda, now).await?;
+                return Ok((fired, 0, now));
+            }
             if !loaded {
                 agenda = load(&shared, &settings).await?;
                 loaded = true;
@@ -99,12 +117,20 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), Fatal> {
             // Whoever asked may have gone: the settings are in force all the same.
             let _ = done.send(adopted);
             loaded = false;
+            if owned.is_none() {
+                agenda = Agenda::default();
+                show_all(&shared, &agenda);
+            }
             continue;
         }
         let now = shared.clock.now();
         // A cursor that lies ahead is looked at when the clock reaches it.
         let due = agenda.soonest().into_iter().chain(agenda.ahead_of(now)).min();
-        let due = due.unwrap_or(now + shared.look()).min(wake_at).min(now + shared.look());
+        let look = now + shared.look();
+        let due = match owned {
+            Some(_) => due.unwrap_or(look).min(wake_at).min(look),
+            None => look,
+        };
         shared.idle.timer.store(due > now, Ordering::Release);
         tokio::select! {
             biased;
@@ -140,6 +166,21 @@ async fn put_into_force(
     crate::engine::adopt(&*shared.store, now, &settings).await?;
     shared.settings.store(Arc::new(settings));
     Ok(())
+}
+
+fn reload_waits(shared: &Shared) -> bool {
+    shared.reload.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
+/// The schedules whose rules are still those of these settings: of others an instance may have read
+/// newer ones.
+async fn of_same_rules(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Agenda> {
+    let definitions = definitions(settings);
+    let ours: BTreeSet<(&str, &str)> =
+        definitions.iter().map(|ours| (ours.key.as_str(), ours.definition.as_str())).collect();
+    let mut cursors = shared.store.cursors().await?;
+    cursors.retain(|cursor| ours.contains(&(cursor.key.as_str(), cursor.definition.as_str())));
+    Ok(Agenda::of(settings, cursors))
 }
 
 async fn load(shared: &Shared, settings: &Settings) -> imbabot_store::Result<Agenda> {

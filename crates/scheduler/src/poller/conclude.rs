@@ -66,8 +66,8 @@ pub(super) async fn conclude(
             reopened = answers_again(shared, widget);
             ("probe", None)
         }
-        // Nothing was asked, so nothing is told.
-        End::Spared => {
+        // Nothing was asked, or for nobody, so nothing is told.
+        End::Spared | End::GivenAway => {
             let distance = shared.breaker(widget, |breaker| breaker.poll_distance(now, usual));
             return Ok(After { distance, least: Duration::ZERO, reopened });
         }

@@ -31,6 +31,26 @@ impl NotReady {
                 you: "look at the disk of the store and at the log; a restart loses nothing",
             };
         }
+        if subject == crate::shared::FLEET {
+            match self {
+                Self::Starting => {
+                    return Words {
+                        what: "this instance was out of touch with the store for longer than its lease, \
+                               and others have taken over",
+                        daemon: "begins anew by itself, and takes its share again",
+                        you: "wait; if it happens often, the database or the host is too slow for the lease",
+                    };
+                }
+                Self::Draining => {
+                    return Words {
+                        what: "an operator asked this instance to give everything away",
+                        daemon: "finishes what is in flight, takes nothing more, and stands by",
+                        you: "stop it, or take the request back",
+                    };
+                }
+                _ => {}
+            }
+        }
         self.words()
     }
 
