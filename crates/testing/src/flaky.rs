@@ -73,16 +73,22 @@ impl FlakyStore {
 }
 
 /// Implements the groups of verbs for a store that stands before another one. The type has a field
-/// `inner`, which has the verbs, and is asked before each (`enter`) and told after each (`leave`).
+/// `inner`, which has the verbs, and is asked before each (`enter`) and told after each (`leave`). What
+/// stands in `own` is a verb of its own.
 macro_rules! wrap_groups {
-    ($store:ident; $($group:ident {
+    ($store:ident; $($groups:tt)+) => {
+        $crate::flaky::wrap_groups! { $store via std::convert::identity; $($groups)+ }
+    };
+    ($store:ident via $through:path; $($group:ident {
         $(fn $verb:ident($($given:ident: $of:ty),*) -> $gives:ty;)+
+        $(own { $($own:tt)+ })?
     })+) => {$(
         #[async_trait::async_trait]
         impl $group for $store {
+            $($($own)+)?
             $(async fn $verb(&self, $($given: $of),*) -> Result<$gives> {
                 self.enter(stringify!($verb)).await?;
-                let end = self.inner.$verb($($given),*).await;
+                let end = $through(self.inner.$verb($($given),*)).await;
                 self.leave(stringify!($verb)).await;
                 end
             })+
@@ -94,7 +100,10 @@ pub(crate) use wrap_groups;
 /// All verbs of a store, for [`wrap_groups`]. Whoever uses it needs the names of this module.
 macro_rules! wrap_store {
     ($store:ident) => {
-        $crate::flaky::wrap_groups! { $store;
+        $crate::flaky::wrap_store! { $store via std::convert::identity }
+    };
+    ($store:ident via $through:path) => {
+        $crate::flaky::wrap_groups! { $store via $through;
             Lifecycle {
                 fn begin(now: Timestamp, version: &str, settle: Settle) -> Begun;
                 fn adopt_widgets(widgets: &[(WidgetName, WidgetId)]) -> ();
@@ -176,6 +185,7 @@ macro_rules! wrap_store {
             }
             Explanations {
                 fn note_breakers(changes: Vec<BreakerChange>) -> ();
+                fn lasting_stoppages() -> Vec<Stoppage>;
                 fn delivery_story(id: DeliveryId) -> Option<DeliveryStory>;
                 fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
                 fn schedule_story(key: &str, until: Timestamp) -> ScheduleStory;

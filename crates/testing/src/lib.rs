@@ -3,7 +3,9 @@
 pub mod checker;
 pub mod clock;
 pub mod flaky;
+pub mod fleet;
 pub mod harness;
+mod prompt;
 mod random;
 pub mod rehearsal;
 mod running;
@@ -16,6 +18,7 @@ pub mod world;
 pub use checker::{Change, Check, SeenRequest, Violation};
 pub use clock::VirtualClock;
 pub use flaky::FlakyStore;
+pub use fleet::{FleetStore, Instances};
 pub use harness::Harness;
 pub use imbabot_simulator::RoomSeed;
 pub use rehearsal::{Rehearsal, Rehearsed, Rooms, Wanted};

@@ -1,7 +1,7 @@
 //! One run of the daemon's tasks in one thread: they are polled until nothing moves any more, and
 //! what makes a task give up is kept for whoever asks. Moves no clock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures_executor::{LocalPool, block_on};
@@ -13,6 +13,8 @@ pub(crate) struct Running {
     pub(crate) engine: Engine,
     pub(crate) pool: LocalPool,
     gave_up: Rc<RefCell<Option<(&'static str, Fatal)>>>,
+    /// Tasks that have not ended, but for those that only attend the others.
+    left: Rc<Cell<usize>>,
 }
 
 impl Running {
@@ -23,18 +25,27 @@ impl Running {
 
     /// The run of an engine that has begun.
     pub(crate) fn of(engine: Engine) -> Self {
-        let running = Self { engine, pool: LocalPool::new(), gave_up: Rc::default() };
+        let (pool, left) = (LocalPool::new(), Rc::<Cell<usize>>::default());
+        let running = Self { engine, pool, gave_up: Rc::default(), left };
         for task in running.engine.tasks() {
             let (name, gave_up) = (task.name(), Rc::clone(&running.gave_up));
+            let (left, one) = (Rc::clone(&running.left), usize::from(!task.attends()));
+            left.set(left.get() + one);
             let run = async move {
                 if let Err(fatal) = task.start().await {
                     gave_up.borrow_mut().get_or_insert((name, fatal));
                 }
+                left.set(left.get() - one);
             };
             // The pool lives: this value owns it.
             let _ = running.pool.spawner().spawn_local(run);
         }
         running
+    }
+
+    /// Whether all tasks have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left.get() == 0
     }
 
     /// Runs every task until nothing is due.

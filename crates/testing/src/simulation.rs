@@ -32,6 +32,6 @@ pub use crash::{Crash, CrashPoint, Kill, MortalStore, Place};
 pub use generator::generate;
 pub use operations::{Change, History, Operation, Scope};
 pub use plan::Plan;
-pub use runner::{Outcome, Problem, run, run_over, run_traced};
+pub use runner::{Outcome, Problem, run, run_on, run_over, run_traced};
 pub use sabotage::Defect;
 pub use shrink::shortest;

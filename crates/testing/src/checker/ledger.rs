@@ -2,7 +2,7 @@
 //! arrows, that attempts are appended and agree with them, that nothing is told twice (I7, and what of
 //! I2, I3 and I4 can be seen without the server).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use imbabot_bot::{DeliveryId, Policy};
 use imbabot_store::{
@@ -32,6 +32,8 @@ pub(super) struct Book {
     pub(super) retried: BTreeSet<DeliveryId>,
     /// Moved from dead to queued.
     revived: BTreeSet<DeliveryId>,
+    /// Runs of instances that share a store: they go on side by side.
+    sharing: HashSet<IncarnationId>,
     incarnations: BTreeMap<IncarnationId, IncarnationRecord>,
     totals: BTreeMap<Standing, u64>,
     last: i64,
@@ -195,7 +197,12 @@ impl Book {
 
     fn incarnation(&mut self, now: IncarnationRecord) {
         let open = |run: &&IncarnationRecord| run.ended_at.is_none() && run.id != now.id;
-        if let Some(other) = self.incarnations.values().find(open) {
+        if now.instance.is_some() {
+            self.sharing.insert(now.id);
+        }
+        let shares = |id| self.sharing.contains(id);
+        let other = self.incarnations.values().find(open).filter(|other| !shares(&other.id));
+        if let (Some(other), false) = (other, shares(&now.id)) {
             let (now, other) = (now.id.0, other.id.0);
             self.found.note(7, format!("run {now} is told of while run {other} goes on"));
         }

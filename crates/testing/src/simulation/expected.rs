@@ -52,9 +52,15 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// The daemon was killed while it put settings into force.
-    pub(super) fn killed_in_between(&mut self) {
+    /// The daemon was killed while it put these schedules into force: they may have been already, and
+    /// have fired.
+    pub(super) fn killed_in_between(&mut self, all: Vec<Owed>) {
         self.uncertain = true;
+        for owed in all {
+            if let Some(track) = self.tracks.get_mut(&owed.key) {
+                track.learn(owed.schedule);
+            }
+        }
     }
 
     /// These schedules are in force since `now`; `before` is where the store stood.
@@ -85,9 +91,7 @@ impl Expected {
                     c.definition == definition && c.fired_through == track.through
                 });
             }
-            if !track.rules.contains(&owed.schedule) {
-                track.rules.push(owed.schedule.clone());
-            }
+            track.learn(owed.schedule.clone());
             if track.through > now + REANCHORED_BEYOND {
                 track.correct(now);
                 self.reanchored = true;
@@ -219,6 +223,13 @@ impl Expected {
 }
 
 impl Track {
+    /// It may have had this rule.
+    fn learn(&mut self, rule: Schedule) {
+        if !self.rules.contains(&rule) {
+            self.rules.push(rule);
+        }
+    }
+
     /// What was dealt with under a clock that was far ahead is owed again, unless it fired.
     fn correct(&mut self, now: Timestamp) {
         self.through = now;

@@ -31,6 +31,7 @@ use super::plan::Plan;
 use super::sabotage::{Defect, SabotagedStore};
 use super::whole::Whole;
 use crate::checker::Check;
+use crate::prompt::PromptStore;
 use crate::world::{World, must};
 
 /// Moments at which something is due within one operation: more than this is a daemon that turns
@@ -89,7 +90,17 @@ pub fn run_traced(history: &History) -> Outcome {
 /// Runs a history over a daemon with this defect.
 #[must_use]
 pub fn run_over(history: &History, defect: Option<Defect>, traced: bool) -> Outcome {
-    let mut run = Run::new(history, defect, traced);
+    let store: Arc<dyn Store> = Arc::new(must(SqliteStore::in_memory(Bodies::Full)));
+    live(history, Run::new(history, store, defect, traced))
+}
+
+/// Runs a history on this store, which has to be empty and to keep texts.
+#[must_use]
+pub fn run_on(history: &History, store: Arc<dyn Store>) -> Outcome {
+    live(history, Run::new(history, Arc::new(PromptStore::over(store)), None, false))
+}
+
+fn live(history: &History, mut run: Run) -> Outcome {
     for (at, operation) in history.operations.iter().enumerate() {
         if let Err(found) = run.contained(|run| run.operate(at, operation)) {
             return run.outcome(Some(Problem { at, found }));
@@ -132,10 +143,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(history: &History, defect: Option<Defect>, traced: bool) -> Self {
+    fn new(history: &History, store: Arc<dyn Store>, defect: Option<Defect>, traced: bool) -> Self {
         let conditions = Conditions::of(history.seed);
         let kill = Kill::default();
-        let store: Arc<dyn Store> = Arc::new(must(SqliteStore::in_memory(Bodies::Full)));
         let mortal: Arc<dyn Store> = Arc::new(MortalStore::over(Arc::clone(&store), kill.clone()));
         let seen = match defect {
             Some(defect) => Arc::new(SabotagedStore::over(mortal, defect)),
@@ -436,7 +446,7 @@ impl Run {
 
     fn adopted(&mut self, now: Timestamp, owed: Vec<Owed>, before: &[imbabot_store::Cursor]) {
         if self.kill.has_struck() {
-            self.expected.killed_in_between();
+            self.expected.killed_in_between(owed);
         } else {
             self.expected.adopt(now, owed, before);
         }
@@ -661,6 +671,16 @@ impl Run {
         }
     }
 
+    /// A queued message whose time came hours ago. What was due when it was recorded is due also if
+    /// the clock was ahead then, as soon as it is the first of its lane.
+    fn waits_too_long(&self, message: &DeliveryRecord, now: Timestamp) -> bool {
+        let due_at_once = message.not_before <= message.created_at;
+        if due_at_once && message.created_at > now {
+            return !must(block_on(self.store.waits_behind_others(message.id)));
+        }
+        message.not_before.max(message.created_at) + hours(2) < now
+    }
+
     /// All is well again, and everything has the time to end.
     fn end(&mut self) -> Result<(), String> {
         self.say(|| "    everything is well again".into());
@@ -692,7 +712,7 @@ impl Run {
         self.pass(hours(3) + Duration::from_secs(187))?;
         self.look(true)?;
         let now = self.now();
-        let waits = |d: &&DeliveryRecord| d.not_before.max(d.created_at) + hours(2) < now;
+        let waits = |d: &&DeliveryRecord| self.waits_too_long(d, now);
         if let Some(stuck) = self.deliveries(Some(DeliveryState::Queued)).iter().find(waits) {
             return Err(format!("I4: {} is still queued, hours after all was well", stuck.id));
         }

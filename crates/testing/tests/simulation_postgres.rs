@@ -1,0 +1,40 @@
+//! Simulated histories on PostgreSQL: the same operations, kills and invariants as on SQLite, and fewer
+//! of them, since each verb is a few round trips. Left out where no database is named.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+#[path = "../../store/tests/postgres_support/mod.rs"]
+mod postgres_support;
+
+use imbabot_store::Bodies;
+use imbabot_testing::simulation::{generate, run_on};
+use postgres_support::database;
+
+/// Histories of so many operations, from this seed on.
+fn seeds(from: u64, count: u64, length: usize) {
+    let Some(database) = database() else { return };
+    for seed in from..from + count {
+        let mut history = generate(seed);
+        history.operations.truncate(length);
+        let outcome = run_on(&history, database.store(Bodies::Full));
+        if let Some(problem) = outcome.problem {
+            panic!("seed {seed}, operation {}: {}\n{history}", problem.at, problem.found);
+        }
+    }
+}
+
+#[test]
+fn the_invariants_hold_on_postgresql_1() {
+    seeds(0, 8, 24);
+}
+
+#[test]
+fn the_invariants_hold_on_postgresql_2() {
+    seeds(5_000, 8, 24);
+}
+
+#[test]
+#[ignore = "takes many minutes"]
+fn the_invariants_hold_on_postgresql_in_two_hundred_histories() {
+    seeds(10_000, 200, usize::MAX);
+}
