@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod config_verb;
 mod deliveries;
 mod doctor;
+mod drain;
 mod events;
 mod ledger;
 mod lists;
@@ -26,11 +27,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use imbabot_scheduler::{Clock, Settings, SystemClock};
-use imbabot_store::{Role, SqliteStore};
 
-use crate::config::{
-    Config, Environment, LoadOptions, Loaded, Problems, load, load_without_secrets,
-};
+use crate::config::{Config, Environment, LoadOptions, Loaded, Problems, load, load_for_store};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::exit::{Exit, Failure};
@@ -48,9 +46,9 @@ pub(crate) struct Command {
     pub(crate) global: args::Global,
 }
 
-/// A verb's end.
 type Loading = std::result::Result<Loaded, Problems>;
 
+/// A verb's end.
 pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
 pub(crate) fn main(registry: Registry) -> Exit {
@@ -118,6 +116,7 @@ fn run_verb(command: &Command, verb: Verb) -> Result {
         Verb::Why { id } => block_on(why::why(command, &id)),
         Verb::Pause(scope) => block_on(pause::pause(command, scope, true)),
         Verb::Resume(scope) => block_on(pause::pause(command, scope, false)),
+        Verb::Drain { instance, undo } => block_on(drain::drain(command, instance, !undo)),
         Verb::Ledger { verb } => block_on(ledger::ledger(command, verb)),
         Verb::Store { verb } => block_on(store::store(command, verb)),
         Verb::Completions { shell } => Ok(manual::completions(shell)),
@@ -159,7 +158,8 @@ impl Command {
         self.load_by(load)
     }
 
-    fn load_by(&self, by: fn(&LoadOptions<'_>) -> Loading) -> Loading {
+    /// Reads and checks it with one of the functions that do.
+    pub(crate) fn load_by(&self, by: fn(&LoadOptions<'_>) -> Loading) -> Loading {
         let kinds = self.registry.kinds();
         by(&LoadOptions {
             config_path: self.global.config.clone(),
@@ -174,10 +174,11 @@ impl Command {
         self.told(self.load())
     }
 
-    /// The same for a verb that asks the store and no server: it looks at no secret, and so works where
-    /// there is none, beside a service that was stopped and whose credentials went with it.
+    /// The same for a verb that asks the store and no other server: it looks at no secret but the URL of
+    /// the database, and so works where the others are not, beside a service that was stopped and whose
+    /// credentials went with it.
     pub(crate) fn loaded_for_store(&self) -> Result<Loaded> {
-        self.told(self.load_by(load_without_secrets))
+        self.told(self.load_by(load_for_store))
     }
 
     fn told(&self, loading: Loading) -> Result<Loaded> {
@@ -205,20 +206,6 @@ impl Command {
     /// The engine's settings by this configuration.
     pub(crate) fn settings(&self, config: &Config) -> Result<Settings> {
         setup::settings(config, &self.registry)
-    }
-}
-
-/// The store beside a daemon, or without one.
-pub(crate) fn visit(config: &Config) -> Result<SqliteStore> {
-    Ok(SqliteStore::open(&config.store.path, Role::Visitor, setup::bodies(config))?)
-}
-
-/// The same, or nothing where there is none yet. Where that cannot be known (a folder that may not be
-/// read) it is said, and not taken for an absence.
-pub(crate) fn visit_if_there(config: &Config) -> Result<Option<SqliteStore>> {
-    match config.store.path.try_exists() {
-        Ok(false) => Ok(None),
-        _ => visit(config).map(Some),
     }
 }
 

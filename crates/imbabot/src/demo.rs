@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use imbabot_scheduler::{Clock, Engine, OwnThreads, Parts};
 use imbabot_simulator::{Loopback, LoopbackOptions, Options, Simulator};
-use imbabot_store::{Role, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::cli::{self, Command, Result, Signals, args};
 use crate::config::{Environment, LoadOptions, Loaded, load};
+use crate::current::Current;
 use crate::exit::{Exit, Failure};
 use crate::http::{self, Access};
-use crate::{output, setup, telemetry};
+use crate::{output, stores, telemetry};
 
 /// The daemon's own page, which is at the root where there is no demo.
 const STATUS: &str = "/status";
@@ -52,7 +52,7 @@ pub(crate) async fn run(command: &Command, options: args::Demo) -> Result {
     let address = listener.local_addr().map_err(|e| failed("no address", &e))?;
     let access = Access::new(None, &[], Arc::clone(&clock));
     let shown = http::guarded(page::router(simulator.clone()), access.clone());
-    let router = http::router(engine.clone(), access, STATUS).merge(shown);
+    let router = http::router(Current::new(engine.clone()), access, STATUS).merge(shown);
 
     let url = format!("http://{address}/");
     output::line(&format!("imbabot demo: open {url}"));
@@ -150,11 +150,11 @@ settings = { room = 1536, cron = "*/2 * * * *" }
 
 async fn begin(command: &Command, loaded: &Loaded, clock: Arc<dyn Clock>) -> Result<Engine> {
     let config = &loaded.config;
-    let store = SqliteStore::open(&config.store.path, Role::Daemon, setup::bodies(config))?;
+    let store = stores::open(config, &*clock).await?;
     let seed = clock.now().as_micros().unsigned_abs();
     Ok(Engine::begin(Parts {
         clock,
-        store: Arc::new(store),
+        store,
         executor: Arc::new(OwnThreads::new()),
         settings: command.settings(config)?,
         version: env!("CARGO_PKG_VERSION").into(),

@@ -94,11 +94,16 @@ impl From<imbabot_store::Error> for Failure {
         let exit = match error.kind() {
             ErrorKind::Held { .. } => Exit::Held,
             ErrorKind::Newer | ErrorKind::OtherWidget => Exit::Config,
+            ErrorKind::Occupied => Exit::BadInput,
             _ => Exit::Store,
         };
         let failure = Self::new(exit, error.code(), error.to_string());
         match error.kind() {
             ErrorKind::Held { .. } => failure.hint("one daemon per store; stop that one first"),
+            ErrorKind::Occupied => failure.hint(
+                "nothing was changed. Name a file that is not there, or a database in which no \
+                 imbabot ever ran",
+            ),
             ErrorKind::Corrupt => failure.hint(
                 "nothing was changed. Stop the daemon, keep the file and its -wal for \
                  inspection, and put a backup in its place",

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 pub(crate) use access::Access;
 
+use crate::current::Current;
 use crate::exit::Failure;
 use crate::status::work::Work;
 
@@ -28,7 +29,7 @@ pub(crate) const PAGE: &str = "/";
 const BODY: usize = 64 * 1024;
 
 /// The routes of a running engine, the page at this path.
-pub(crate) fn router(engine: Engine, access: Access, page: &str) -> Router {
+pub(crate) fn router(engine: Current, access: Access, page: &str) -> Router {
     let routes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -96,34 +97,35 @@ fn refuse(status: StatusCode, error: &str) -> Response {
     response
 }
 
-async fn livez(State(engine): State<Engine>) -> Response {
-    if engine.is_alive() {
+async fn livez(State(current): State<Current>) -> Response {
+    if current.engine().is_alive() {
         (StatusCode::OK, "ok\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "stalled\n").into_response()
     }
 }
 
-async fn readyz(State(engine): State<Engine>) -> Response {
-    let reasons = engine.reasons();
+async fn readyz(State(current): State<Current>) -> Response {
+    let reasons = current.engine().reasons();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
-async fn metrics(method: Method, State(engine): State<Engine>) -> Response {
+async fn metrics(method: Method, State(current): State<Current>) -> Response {
     // Nobody waits for a count of what is not shown.
     let text = match method {
         Method::HEAD => String::new(),
-        _ => engine.metrics().await + &process::metrics(),
+        _ => current.engine().metrics().await + &process::metrics(),
     };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-async fn status(State(engine): State<Engine>) -> Response {
-    Json(told(&engine).await).into_response()
+async fn status(State(current): State<Current>) -> Response {
+    Json(told(&current.engine()).await).into_response()
 }
 
-async fn shown(State(engine): State<Engine>) -> Response {
+async fn shown(State(current): State<Current>) -> Response {
+    let engine = current.engine();
     match serde_json::from_value(told(&engine).await) {
         Ok(seen) => page::answer(&seen, engine.clock().now()),
         // Both are of this program: this is a bug, and no reason to show nothing at all.

@@ -4,6 +4,7 @@ pub mod app;
 mod cli;
 pub mod config;
 mod core_dumps;
+mod current;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
@@ -14,6 +15,7 @@ mod registry;
 pub mod rules;
 mod setup;
 mod status;
+mod stores;
 mod telemetry;
 mod why;
 

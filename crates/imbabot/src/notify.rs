@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use imbabot_scheduler::Engine;
 
+use crate::current::Current;
+
 /// Without a watchdog the status is looked at this often.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -72,7 +74,7 @@ impl Notifier {
     }
 
     /// Says that there is progress, as long as there is, and what is the matter, if that changes.
-    pub(crate) async fn watch(&self, engine: &Engine) -> Infallible {
+    pub(crate) async fn watch(&self, current: &Current) -> Infallible {
         if self.to.is_none() {
             return std::future::pending().await;
         }
@@ -80,11 +82,12 @@ impl Notifier {
         let every = self.watchdog.map_or(LOOK, |within| (within / 3).max(LEAST));
         let mut told = String::new();
         loop {
-            engine.clock().sleep(every).await;
+            current.engine().clock().sleep(every).await;
+            let engine = current.engine();
             if self.watchdog.is_some() && engine.is_alive() {
                 self.say("WATCHDOG=1");
             }
-            let standing = standing(engine);
+            let standing = standing(&engine);
             // While it stops that is what there is to say.
             if standing != told && !engine.is_stopping() {
                 self.say(&format!("STATUS={standing}"));

@@ -1,6 +1,7 @@
 //! From a checked configuration to what the engine is to do: clients, bots, announcements. Opens
 //! no connection.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ pub(crate) fn settings_with(
         gone_after: config.poll.gone_after,
         baseline: config.poll.baseline,
     };
-    settings.spool = config.store.path.parent().map(Into::into);
+    settings.spool = config.store.file().and_then(Path::parent).map(Into::into);
     let delivery = &config.delivery;
     settings.delivery = DeliverySettings {
         policy: delivery.policy,

@@ -22,3 +22,5 @@ mod rules;
 mod samples;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/store.rs"]
+mod store;

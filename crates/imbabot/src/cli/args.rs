@@ -123,12 +123,21 @@ pub(crate) enum Verb {
     Pause(Scope),
     /// Goes on after `pause`
     Resume(Scope),
+    /// Asks an instance to give everything away before it is stopped, where several share a store
+    Drain {
+        /// Its number, as `status` shows it [default: the one of this host's name]
+        #[arg(value_name = "INSTANCE")]
+        instance: Option<i64>,
+        /// Takes that back
+        #[arg(long)]
+        undo: bool,
+    },
     /// What happened, in order
     Ledger {
         #[command(subcommand)]
         verb: LedgerVerb,
     },
-    /// The store: a copy of it, what it holds, an old copy taken into use
+    /// The store: what it holds; of a file a copy, and an old copy taken into use; moving it
     Store {
         #[command(subcommand)]
         verb: StoreVerb,
@@ -395,6 +404,18 @@ pub(crate) enum StoreVerb {
     Info,
     /// Takes the store in place, an old copy, into use: sends nothing that may have been sent since
     Reanchor,
+    /// Moves a whole store from a file to a PostgreSQL server, or back, while no daemon runs on it
+    ///
+    /// An address is sqlite:PATH; postgres:FILE, a file with the URL of the server; postgres: alone for
+    /// the URL in IMBABOT_DATABASE_URL; or a postgres:// URL without a password.
+    Migrate {
+        /// Where it is
+        #[arg(long, value_name = "ADDRESS")]
+        from: String,
+        /// Where it goes: nothing may be there yet
+        #[arg(long, value_name = "ADDRESS")]
+        to: String,
+    },
 }
 
 #[cfg(feature = "simulator")]

@@ -2,15 +2,14 @@
 
 use imbabot_bot::DeliveryId;
 use imbabot_store::{
-    CancelFilter, DeliveryFilter, DeliveryRecord, DeliveryState, Operations, Outbox, Resolution,
-    RetryVerdict, SqliteStore,
+    CancelFilter, DeliveryFilter, DeliveryRecord, DeliveryState, Resolution, RetryVerdict, Store,
 };
 use serde_json::json;
 
 use super::args::{DeliveriesFilter, DeliveriesVerb, Resolve};
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock};
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::{output, stores};
 
 /// Without `--limit`: as many as a person looks at.
 const LIMIT: usize = 100;
@@ -21,10 +20,10 @@ pub(crate) async fn deliveries(
     filter: DeliveriesFilter,
 ) -> Result {
     let loaded = command.loaded_for_store()?;
-    let store = visit(&loaded.config)?;
-    let now = clock().now();
+    let store = stores::visit(&loaded.config).await?;
+    let now = stores::now(&*store, &*clock()).await?;
     match verb {
-        None => list(command, &store, filter).await,
+        None => list(command, &*store, filter).await,
         Some(DeliveriesVerb::Cancel { ids, bot, schedule, state }) => {
             let filter = match (bot, schedule, state) {
                 (Some(bot), _, _) => CancelFilter::Bot(bot),
@@ -38,7 +37,7 @@ pub(crate) async fn deliveries(
             });
             for id in &ids {
                 if !cancelled.contains(id) {
-                    return Err(not_queued(&store, *id).await?);
+                    return Err(not_queued(&*store, *id).await?);
                 }
             }
             Ok(Exit::Ok)
@@ -78,7 +77,7 @@ pub(crate) async fn deliveries(
     }
 }
 
-async fn list(command: &Command, store: &SqliteStore, filter: DeliveriesFilter) -> Result {
+async fn list(command: &Command, store: &dyn Store, filter: DeliveriesFilter) -> Result {
     let filter = DeliveryFilter {
         state: filter.state,
         since: filter.since,
@@ -122,7 +121,7 @@ fn missing(id: DeliveryId) -> Failure {
     Failure::bad_input(format!("there is no delivery {id}"))
 }
 
-async fn not_queued(store: &SqliteStore, id: DeliveryId) -> Result<Failure> {
+async fn not_queued(store: &dyn Store, id: DeliveryId) -> Result<Failure> {
     Ok(match store.delivery(id).await? {
         None => missing(id),
         Some(record) => Failure::bad_input(format!(

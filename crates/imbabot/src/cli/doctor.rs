@@ -114,12 +114,12 @@ pub(crate) async fn doctor(command: &Command, options: Doctor) -> Result {
             .hint("`imbabot check` shows them"),
     });
     report.host.extend(host::examine(&clock, config));
-    let (store, finding) = host::store(config).await;
-    report.host.push(finding);
+    let (store, findings) = host::store(config, &clock).await;
+    report.host.extend(findings);
     let chosen = |name: &WidgetName| options.widget.as_ref().is_none_or(|wanted| wanted == name);
     for widget in config.widgets.iter().filter(|widget| chosen(&widget.name)) {
         let (findings, capabilities) =
-            server::examine(&clock, config, widget, store.as_ref()).await?;
+            server::examine(&clock, config, widget, store.as_deref()).await?;
         if let Some(capabilities) = &capabilities
             && let Some(store) = &store
         {
@@ -129,7 +129,7 @@ pub(crate) async fn doctor(command: &Command, options: Doctor) -> Result {
                 at: clock.now(),
                 capabilities: capabilities.clone(),
             };
-            if let Err(error) = imbabot_store::Knowledge::learn(store, learned).await {
+            if let Err(error) = store.learn(learned).await {
                 let text = format!("what was found is not kept: {error}");
                 report.host.push(Finding::note("store", text));
             }

@@ -1,12 +1,12 @@
 //! `events`: what bots were told, and how it went.
 
-use imbabot_store::{EventOutcome, Operations};
+use imbabot_store::EventOutcome;
 use serde_json::json;
 
 use super::args::EventsVerb;
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock};
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::{output, stores};
 
 pub(crate) async fn events(
     command: &Command,
@@ -15,9 +15,10 @@ pub(crate) async fn events(
     limit: usize,
 ) -> Result {
     let loaded = command.loaded_for_store()?;
-    let store = visit(&loaded.config)?;
+    let store = stores::visit(&loaded.config).await?;
     if let Some(EventsVerb::Retry { id }) = verb {
-        if !store.retry_event(clock().now(), &id).await? {
+        let now = stores::now(&*store, &*clock()).await?;
+        if !store.retry_event(now, &id).await? {
             return Err(Failure::bad_input(format!("there is no poisoned event {id:?}"))
                 .hint("`imbabot events --poisoned` lists them"));
         }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use imbabot_store::{Ledger, LedgerLine, Line, SqliteStore};
+use imbabot_store::{LedgerLine, Line, SqliteStore, Store};
 use imbabot_testing::Check;
 use serde_json::json;
 
 use super::args::LedgerVerb;
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock};
+use crate::config::StorePlace;
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::{output, stores};
 
 /// Lines per read.
 const PAGE: usize = 1_000;
@@ -20,14 +21,21 @@ const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) async fn ledger(command: &Command, verb: LedgerVerb) -> Result {
     let loaded = command.loaded_for_store()?;
-    let store = visit(&loaded.config)?;
-    match verb {
-        LedgerVerb::Export { since, follow } => export(&store, since, follow).await,
-        LedgerVerb::Verify => verify(command, &store).await,
+    let config = &loaded.config;
+    match (verb, &config.store.place) {
+        (LedgerVerb::Export { since, follow }, _) => {
+            export(&*stores::visit(config).await?, since, follow).await
+        }
+        (LedgerVerb::Verify, StorePlace::File(path)) => {
+            tell(command, contradictions(&stores::file(path, config)?).await?)
+        }
+        (LedgerVerb::Verify, StorePlace::Server(_)) => {
+            tell(command, contradictions_by_pages(&*stores::visit(config).await?).await?)
+        }
     }
 }
 
-async fn export(store: &SqliteStore, mut since: i64, follow: bool) -> Result {
+async fn export(store: &dyn Store, mut since: i64, follow: bool) -> Result {
     let clock = clock();
     loop {
         let lines = store.ledger(since, PAGE).await?;
@@ -49,8 +57,7 @@ async fn export(store: &SqliteStore, mut since: i64, follow: bool) -> Result {
     }
 }
 
-async fn verify(command: &Command, store: &SqliteStore) -> Result {
-    let (lines, found) = contradictions(store).await?;
+fn tell(command: &Command, (lines, found): (usize, Vec<String>)) -> Result {
     let Some(first) = found.first() else {
         let noun = if lines == 1 { "line" } else { "lines" };
         command.output.data(&json!({"ok": true, "lines": lines}), || {
@@ -68,18 +75,46 @@ async fn verify(command: &Command, store: &SqliteStore) -> Result {
 }
 
 /// How many lines there are, and what does not hold of them.
-async fn contradictions(store: &SqliteStore) -> Result<(usize, Vec<String>)> {
-    let read = |check: Check, mut line: LedgerLine| {
-        // No rule of the ledger by itself is about the texts, which are the bulk of it.
-        if let Line::Delivery(record) = &mut line.line {
-            record.text = None;
-        }
-        check.ledger([line])
-    };
+pub(super) async fn contradictions(store: &SqliteStore) -> Result<(usize, Vec<String>)> {
     let (check, strays) = store.read_through(Check::new(), read, SHOWN).await?;
+    Ok(judged(&check, strays))
+}
+
+/// The same where the ledger is read page by page. The retention may take a record between two pages,
+/// which is no contradiction, and not there any more at the second look.
+pub(super) async fn contradictions_by_pages(store: &dyn Store) -> Result<(usize, Vec<String>)> {
+    let (lines, found) = by_pages(store).await?;
+    if found.is_empty() {
+        return Ok((lines, found));
+    }
+    let (lines, mut again) = by_pages(store).await?;
+    again.retain(|one| found.contains(one));
+    Ok((lines, again))
+}
+
+async fn by_pages(store: &dyn Store) -> Result<(usize, Vec<String>)> {
+    let (mut check, mut since) = (Check::new(), 0);
+    loop {
+        let lines = store.ledger(since, PAGE).await?;
+        let Some(last) = lines.last() else { break };
+        since = last.seq;
+        check = lines.into_iter().fold(check, read);
+    }
+    Ok(judged(&check, store.strays(SHOWN).await?))
+}
+
+fn read(check: Check, mut line: LedgerLine) -> Check {
+    // No rule of the ledger by itself is about the texts, which are the bulk of it.
+    if let Line::Delivery(record) = &mut line.line {
+        record.text = None;
+    }
+    check.ledger([line])
+}
+
+fn judged(check: &Check, strays: Vec<String>) -> (usize, Vec<String>) {
     let mut found: Vec<String> = check.run().iter().map(ToString::to_string).collect();
     found.extend(strays);
-    Ok((check.lines(), found))
+    (check.lines(), found)
 }
 
 #[cfg(test)]

@@ -69,11 +69,14 @@ const FILES: &str = "\
 The configuration, where \\fB\\-\\-config\\fR names no other.
 .TP
 .I imbabot.db, imbabot.db\\-wal, imbabot.db\\-shm, imbabot.db.lock, imbabot.db.seen
-The store, and what belongs to it.
+The store, and what belongs to it, where it is a file.
 .SH ENVIRONMENT
 .TP
 .B IMBABOT_SECRET_KEY, IMBABOT_SECRET_KEY_<NAME>
 The \\[dq]Secret key\\[dq] of the widget, or of the widget of that name. A file is safer.
+.TP
+.B IMBABOT_DATABASE_URL
+The URL of the PostgreSQL server, where the store is on one. A file is safer.
 .TP
 .B IMBABOT__SECTION__KEY
 Any key of the configuration.

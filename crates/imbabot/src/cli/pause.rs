@@ -1,12 +1,12 @@
 //! `pause` and `resume`: a row in the store, obeyed within a second.
 
-use imbabot_store::{Operations, PauseScope, Role, SqliteStore};
+use imbabot_store::PauseScope;
 use serde_json::json;
 
 use super::args::Scope;
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock};
 use crate::exit::{Exit, Failure};
-use crate::setup;
+use crate::stores;
 
 pub(crate) async fn pause(command: &Command, scope: Scope, paused: bool) -> Result {
     let loaded = command.loaded_for_store()?;
@@ -25,14 +25,14 @@ pub(crate) async fn pause(command: &Command, scope: Scope, paused: bool) -> Resu
     if paused && !configured {
         return Err(unknown());
     }
-    let path = &loaded.config.store.path;
-    let store = if paused && !path.exists() {
+    let store = if paused {
         // The emergency stop has to work before the first run too: that run obeys it.
-        SqliteStore::open(path, Role::Brief, setup::bodies(&loaded.config))?
+        stores::visit_or_make(&loaded.config).await?
     } else {
-        visit(&loaded.config)?
+        stores::visit(&loaded.config).await?
     };
-    let changed = store.pause(clock().now(), &scope, paused).await?;
+    let now = stores::now(&*store, &*clock()).await?;
+    let changed = store.pause(now, &scope, paused).await?;
     // What was paused when it was configured can be resumed when it no longer is.
     if !configured && !changed {
         return Err(unknown());

@@ -1,14 +1,16 @@
 //! `plan`: the calendar of the future, in the schedules' own zones, with the rooms and the words.
 
+use std::sync::Arc;
+
 use imbabot_core::Timestamp;
 use imbabot_scheduler::{Ask, Planned, plan as planned};
-use imbabot_store::SqliteStore;
+use imbabot_store::{SqliteStore, Store};
 use serde_json::{Value, json};
 
 use super::args::Plan;
-use super::{Command, Result, clock, schedules, visit_if_there};
+use super::{Command, Result, clock, schedules};
 use crate::exit::Exit;
-use crate::{output, setup};
+use crate::{output, setup, stores};
 
 /// Without `--count` and `--until`.
 const COUNT: usize = 20;
@@ -20,12 +22,12 @@ pub(crate) async fn plan(command: &Command, options: Plan) -> Result {
         schedules::known(&settings, id)?;
     }
     // Before the first run there is no list of rooms, and the calendar is known all the same.
-    let store = match visit_if_there(&loaded.config)? {
+    let store: Arc<dyn Store> = match stores::visit_if_there(&loaded.config).await? {
         Some(store) => store,
-        None => SqliteStore::in_memory(setup::bodies(&loaded.config))?,
+        None => Arc::new(SqliteStore::in_memory(setup::bodies(&loaded.config))?),
     };
     let usual = if options.until.is_some() { usize::MAX } else { COUNT };
-    let now = clock().now();
+    let now = stores::now(&*store, &*clock()).await?;
     let ask = Ask {
         now,
         from: options.from.unwrap_or(now),
@@ -33,7 +35,7 @@ pub(crate) async fn plan(command: &Command, options: Plan) -> Result {
         count: options.count.unwrap_or(usual),
         only: options.schedule,
     };
-    let found = planned(&store, &settings, &ask).await?;
+    let found = planned(&*store, &settings, &ask).await?;
     let value: Vec<Value> = found.iter().map(object).collect();
     command.output.data(&json!(value), || {
         if found.is_empty() {

@@ -1,5 +1,6 @@
 //! `rehearse`: the real configuration and the real bots in virtual time, each widget on a simulated
-//! site. Reads no secret, makes no connection, and writes nothing but what it prints.
+//! site. Reads no secret and makes no connection, but to a store on a server for its list of rooms, and
+//! writes nothing but what it prints.
 
 mod rooms;
 mod tell;
@@ -12,7 +13,7 @@ use imbabot_testing::{Rehearsal, Wanted};
 
 use super::args::Rehearse;
 use super::{Command, Result, clock};
-use crate::config::{Environment, LoadOptions, load_without_secrets};
+use crate::config::{load_for_store, load_without_secrets};
 use crate::exit::{Exit, Failure};
 use crate::{output, setup, telemetry};
 use tell::Told;
@@ -25,14 +26,9 @@ const LOG: &str = "error";
 const ALMOST_A_SECOND: Duration = Duration::from_micros(999_999);
 
 pub(crate) async fn rehearse(command: &Command, options: Rehearse) -> Result {
-    let kinds = command.registry.kinds();
-    let loaded = load_without_secrets(&LoadOptions {
-        config_path: command.global.config.clone(),
-        flags: command.global.flags(),
-        environment: Environment::of_process(),
-        kinds: &kinds,
-    })
-    .map_err(|problems| command.problems(&problems))?;
+    // Whoever brings the rooms along needs no store.
+    let load = if options.rooms.is_some() { load_without_secrets } else { load_for_store };
+    let loaded = command.load_by(load).map_err(|problems| command.problems(&problems))?;
     let config = &loaded.config;
     telemetry::start(command.global.log.as_deref().unwrap_or(LOG), config.log.format);
     let from = options.from.unwrap_or_else(|| floor(clock().now()));

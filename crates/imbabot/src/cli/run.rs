@@ -5,22 +5,26 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbabot_scheduler::{Clock, Engine, NotReady, OwnThreads, Parts};
-use imbabot_store::{ErrorKind, Role, SqliteStore, Store};
+use futures_util::future::{Either, select};
+use imbabot_scheduler::{Engine, Fatal, NotReady, OwnThreads, Parts, StoreClock};
+use imbabot_store::ErrorKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Command, Result, clock};
 use crate::config::{Config, Loaded};
+use crate::current::Current;
 use crate::exit::{Exit, Failure};
 use crate::http::{self, Access};
 use crate::notify::Notifier;
-use crate::{setup, telemetry};
+use crate::{stores, telemetry};
 
 /// What is in flight has so long to finish.
 const DRAIN: Duration = Duration::from_secs(25);
-/// A `send` without a daemon gives the store back within this.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// After that the store has so long to take down that the run has ended.
+const LEAVE: Duration = Duration::from_secs(2);
+/// A store that does not take another run is asked again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(command: &Command, once: bool) -> Result {
     let mut signals = Signals::listen()?;
@@ -31,8 +35,13 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
     let settings = command.settings(&loaded.config)?;
     let clock = clock();
     let store = tokio::select! {
-        store = open(&loaded.config, &*clock) => store?,
+        store = stores::open(&loaded.config, &*clock) => store?,
         () = signals.stop() => return Ok(Exit::Ok),
+    };
+    // Where several instances share a store, its clock is the one that counts.
+    let clock = match StoreClock::of(&clock, &*store).await? {
+        Some(clock) => Arc::new(clock),
+        None => clock,
     };
     // A run that cannot begin is none: what comes after it should not take it for one that was killed.
     let listener = if once { None } else { listen(&loaded.config).await? };
@@ -57,17 +66,83 @@ pub(crate) async fn run(command: &Command, once: bool) -> Result {
     );
     if once {
         let nobody = Notifier::nobody();
-        let end =
-            drained(engine.run_once(), &engine, &nobody, &mut signals, command, loaded).await?;
+        let mut orders = Orders { signals, command, loaded, reload: false };
+        let end = drained(engine.run_once(), &engine, &nobody, &mut orders).await?;
         return outcome_of_once(&engine, end);
     }
-    let served = served(&engine, &loaded.config, listener);
+    let current = Current::new(engine);
+    let served = served(&current, &loaded.config, listener);
     let notifier = Notifier::of_process();
-    notifier.ready(&engine);
+    notifier.ready(&current.engine());
+    let orders = Orders { signals, command, loaded, reload: false };
     tokio::select! {
-        end = drained(engine.run(), &engine, &notifier, &mut signals, command, loaded) => end,
+        end = runs(&current, &notifier, orders) => end,
         never = served => match never {},
-        never = notifier.watch(&engine) => match never {},
+        never = notifier.watch(&current) => match never {},
+    }
+}
+
+/// What operators ask of the daemon, by signals and by the configuration.
+struct Orders<'a> {
+    signals: Signals,
+    command: &'a Command,
+    /// The configuration in force.
+    loaded: Loaded,
+    /// A reload was asked for, and there was no run to take it.
+    reload: bool,
+}
+
+/// Run after run: where others share the store, they may end one that they have not heard of for too
+/// long, and then another one follows it.
+async fn runs(current: &Current, notifier: &Notifier, mut orders: Orders<'_>) -> Result {
+    loop {
+        let engine = current.engine();
+        let error = match drained(engine.run(), &engine, notifier, &mut orders).await {
+            Err(Fatal::Store(error)) if is_fenced(&error) => error,
+            end => return Ok(end?),
+        };
+        tracing::warn!(
+            code = error.code(),
+            "this instance was out of touch with the store for longer than its lease, and others have \
+             ended its run ({error}): another one begins"
+        );
+        let Some(next) = begun_anew(&engine, &mut orders).await? else { return Ok(Exit::Ok) };
+        notifier.ready(&next);
+        current.follow(next);
+        tracing::info!("another run has begun");
+    }
+}
+
+fn is_fenced(error: &imbabot_store::Error) -> bool {
+    *error.kind() == ErrorKind::Fenced
+}
+
+/// The run that follows one that others ended, as soon as the store takes it; none if a stop came first.
+async fn begun_anew(engine: &Engine, orders: &mut Orders<'_>) -> Result<Option<Engine>> {
+    let clock = Arc::clone(engine.clock());
+    let mut told = false;
+    loop {
+        let beginning = async {
+            match engine.begin_anew().await {
+                Err(error) if error.is_retryable() || is_fenced(&error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(code = error.code(), "{error}; trying again every second");
+                    }
+                    clock.sleep(AGAIN).await;
+                    Ok(None)
+                }
+                begun => begun.map(Some),
+            }
+        };
+        tokio::select! {
+            begun = beginning => if let Some(next) = begun? {
+                return Ok(Some(next));
+            },
+            what = orders.signals.next() => match what {
+                Caught::Stop => return Ok(None),
+                Caught::Reload => orders.reload = true,
+            }
+        }
     }
 }
 
@@ -92,24 +167,6 @@ fn outcome_of_once(engine: &Engine, end: Exit) -> Result {
     Ok(end)
 }
 
-/// Opens the store in the daemon's role; a verb that holds it for a moment is waited for.
-async fn open(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn Store>> {
-    let begun = clock.elapsed();
-    loop {
-        match SqliteStore::open(&config.store.path, Role::Daemon, setup::bodies(config)) {
-            Ok(store) => return Ok(Arc::new(store)),
-            Err(error) => match error.kind() {
-                ErrorKind::Held { brief: true, .. }
-                    if clock.elapsed().saturating_sub(begun) < PATIENCE =>
-                {
-                    clock.sleep(Duration::from_millis(100)).await;
-                }
-                _ => return Err(error.into()),
-            },
-        }
-    }
-}
-
 /// Takes the address of the HTTP surface, if it has one.
 async fn listen(config: &Config) -> Result<Option<TcpListener>> {
     let Some(address) = config.http.listen else { return Ok(None) };
@@ -123,15 +180,15 @@ async fn listen(config: &Config) -> Result<Option<TcpListener>> {
 
 /// The HTTP surface, which never ends.
 fn served(
-    engine: &Engine,
+    current: &Current,
     config: &Config,
     listener: Option<TcpListener>,
 ) -> futures_util::future::BoxFuture<'static, Infallible> {
     let Some(listener) = listener else { return Box::pin(std::future::pending()) };
-    let clock = Arc::clone(engine.clock());
+    let clock = Arc::clone(current.engine().clock());
     let (token, hosts) = (config.http.token.clone(), &config.http.allowed_hosts);
     let access = Access::new(token, hosts, Arc::clone(&clock));
-    let router = http::router(engine.clone(), access, http::PAGE);
+    let router = http::router(current.clone(), access, http::PAGE);
     if let Some(address) = config.http.listen {
         tracing::info!(%address, "status, probes and metrics are served");
     }
@@ -139,35 +196,40 @@ fn served(
 }
 
 /// Runs the engine to its end while signals are obeyed.
+///
+/// # Errors
+/// A part of the engine cannot go on, or others have ended the run.
 async fn drained(
-    running: impl Future<Output = std::result::Result<(), imbabot_scheduler::Fatal>>,
+    running: impl Future<Output = std::result::Result<(), Fatal>>,
     engine: &Engine,
     notifier: &Notifier,
-    signals: &mut Signals,
-    command: &Command,
-    mut loaded: Loaded,
-) -> Result {
+    orders: &mut Orders<'_>,
+) -> std::result::Result<Exit, Fatal> {
     tokio::pin!(running);
     loop {
+        // A store that hangs must not keep a signal or an end from being obeyed.
+        if orders.reload {
+            notifier.reloading();
+            tokio::select! {
+                () = reload(orders.command, engine, &mut orders.loaded) => {
+                    orders.reload = false;
+                    notifier.ready(engine);
+                }
+                () = orders.signals.stop() => break,
+                end = &mut running => {
+                    end?;
+                    return Ok(Exit::Ok);
+                }
+            }
+        }
         tokio::select! {
             end = &mut running => {
                 end?;
                 tracing::info!("imbabot ended");
                 return Ok(Exit::Ok);
             }
-            what = signals.next() => match what {
-                // A store that hangs must not keep a signal or an end from being obeyed.
-                Caught::Reload => {
-                    notifier.reloading();
-                    tokio::select! {
-                        () = reload(command, engine, &mut loaded) => notifier.ready(engine),
-                        () = signals.stop() => break,
-                        end = &mut running => {
-                            end?;
-                            return Ok(Exit::Ok);
-                        }
-                    }
-                }
+            what = orders.signals.next() => match what {
+                Caught::Reload => orders.reload = true,
                 Caught::Stop => break,
             }
         }
@@ -181,17 +243,37 @@ async fn drained(
     loop {
         tokio::select! {
             end = &mut running => {
-                end?;
+                match end {
+                    // Others have done what was left to do.
+                    Err(Fatal::Store(error)) if is_fenced(&error) => {
+                        tracing::warn!(code = error.code(), "{error}; it was to end anyway");
+                    }
+                    end => end?,
+                }
                 tracing::info!("imbabot ended");
                 return Ok(Exit::Ok);
             }
             () = &mut patience => {
                 // What is still on its way becomes `unknown` at the next start, as it should.
                 tracing::warn!(code = "IMB-X-DRAIN", "not everything finished within {DRAIN:?}");
-                engine.take_leave().await?;
-                return Ok(Exit::Ok);
+                let leaving = std::pin::pin!(engine.take_leave());
+                match select(leaving, clock.sleep(LEAVE)).await {
+                    Either::Left((end, _)) => {
+                        end?;
+                        return Ok(Exit::Ok);
+                    }
+                    Either::Right(_) => {
+                        // Nor does it help to wait for what else was asked of it.
+                        tracing::warn!(
+                            code = "IMB-X-DRAIN",
+                            "the store does not answer: the run ends without a word in it, as after a kill"
+                        );
+                        telemetry::flush();
+                        process::exit(i32::from(Exit::Ok.code()));
+                    }
+                }
             }
-            what = signals.next() => if matches!(what, Caught::Stop) {
+            what = orders.signals.next() => if matches!(what, Caught::Stop) {
                 tracing::warn!(code = "IMB-X-FORCED", "stopped by force");
                 telemetry::flush();
                 process::exit(i32::from(Exit::Forced.code()));
@@ -295,3 +377,6 @@ impl Signals {
         while matches!(self.next().await, Caught::Reload) {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,35 +5,37 @@ use std::collections::BTreeMap;
 use imbabot_bot::Schedule;
 use imbabot_core::Timestamp;
 use imbabot_scheduler::{Outlook, Settings, Upcoming, bot_schedule_key, reach, trigger};
-use imbabot_store::{Cursor, ScheduleStory, Schedules, SqliteStore, Store};
+use imbabot_store::{Cursor, ScheduleStory, Store};
 use serde_json::{Value, json};
 
 use super::args::SchedulesVerb;
-use super::{Command, Result, clock, visit, visit_if_there};
+use super::{Command, Result, clock};
 use crate::exit::{Exit, Failure};
-use crate::output;
 use crate::why::{self, Rooms, Standing};
+use crate::{output, stores};
 
 pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) -> Result {
     let loaded = command.loaded_for_store()?;
     let settings = command.settings(&loaded.config)?;
-    let now = clock().now();
     let (id, paused) = match verb {
         None => {
             // Before the first run there is no store, and the calendar is known all the same.
-            let path = &loaded.config.store.path;
-            let running = SqliteStore::holder(path).is_some();
-            let store = visit_if_there(&loaded.config)?;
-            let store = store.as_ref().map(|store| store as &dyn Store);
-            let entries = entries(&settings, store, running, now).await?;
+            let (store, daemons) = stores::look_if_there(&loaded.config).await?;
+            let now = match &store {
+                Some(store) => stores::now(&**store, &*clock()).await?,
+                None => clock().now(),
+            };
+            let running = daemons.is_anybody();
+            let entries = entries(&settings, store.as_deref(), running, now).await?;
             let rows = entries.iter().map(|entry| entry.value.clone()).collect();
             command.output.data(&Value::Array(rows), || table(&entries));
             return Ok(Exit::Ok);
         }
         Some(SchedulesVerb::Trigger { id }) => {
-            let store = visit(&loaded.config)?;
+            let store = stores::visit(&loaded.config).await?;
             known(&settings, &id)?;
-            let Some(occurrence) = trigger(&store, &settings, &id, now).await? else {
+            let now = stores::now(&*store, &*clock()).await?;
+            let Some(occurrence) = trigger(&*store, &settings, &id, now).await? else {
                 return Err(Failure::bad_input(format!("{id} would reach no room now"))
                     .hint("`imbabot rooms` shows which rooms there are"));
             };
@@ -44,7 +46,8 @@ pub(crate) async fn schedules(command: &Command, verb: Option<SchedulesVerb>) ->
         Some(SchedulesVerb::Resume { id }) => (id, false),
     };
     known(&settings, &id)?;
-    let store = visit(&loaded.config)?;
+    let store = stores::visit(&loaded.config).await?;
+    let now = stores::now(&*store, &*clock()).await?;
     if !store.pause_schedule(now, &id, paused).await? {
         return Err(Failure::bad_input(format!(
             "the daemon has not yet run with the schedule {id}"

@@ -1,5 +1,6 @@
 //! `send`: one message through the ledger. Beside a daemon it adds the row and the daemon posts it;
-//! without one it takes the daemon's role for its own row only.
+//! without one it takes the daemon's role for its own row only. On a server there is always room for a
+//! daemon: there it only ever adds the row, and says if nobody is there to post it.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -10,15 +11,16 @@ use imbabot_core::{Timestamp, validate_text};
 use imbabot_scheduler::{Clock, Engine, Inline, Parts};
 use imbabot_store::{
     Born, DeliveryRecord, DeliveryState, Enqueued, ErrorKind, NewDelivery, Outbox, Role,
-    SqliteStore,
+    SqliteStore, Store,
 };
 use serde_json::json;
 
 use super::args::Send;
-use super::{Command, Result, clock, visit};
-use crate::config::{Config, Widget};
+use super::{Command, Result, clock};
+use crate::config::{Config, StorePlace, Widget};
 use crate::exit::{Exit, Failure};
 use crate::setup;
+use crate::stores::{self, Daemons};
 
 /// Another `send` gives the store back within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,13 +34,20 @@ pub(crate) async fn send(command: &Command, options: Send) -> Result {
     let now = clock.now();
     let widget = widget(config, &options)?;
     let new = delivery(config, widget, &options, now)?;
-    let until = options.wait.map(|wait| now + wait);
+    let begun = clock.elapsed();
+    let until = options.wait.map(|wait| begun + wait);
+    let path = match &config.store.place {
+        StorePlace::File(path) => path,
+        StorePlace::Server(_) => return on_server(command, config, widget, new, until).await,
+    };
     // A daemon may end, or another `send` begin, between any two looks: whoever has the role
     // decides.
-    let begun = clock.elapsed();
     loop {
-        match SqliteStore::open(&config.store.path, Role::Brief, setup::bodies(config)) {
-            Ok(store) => return alone(command, config, Arc::new(store), new, until).await,
+        match SqliteStore::open(path, Role::Brief, setup::bodies(config)) {
+            Ok(store) => {
+                let until = options.wait.map(|wait| now + wait);
+                return alone(command, config, Arc::new(store), new, until).await;
+            }
             Err(error) => match error.kind() {
                 // Another `send` without a daemon sends its own row only: wait for the role.
                 ErrorKind::Held { brief: true, .. }
@@ -47,7 +56,11 @@ pub(crate) async fn send(command: &Command, options: Send) -> Result {
                     clock.sleep(LOOK).await;
                 }
                 ErrorKind::Held { .. } => {
-                    return beside(command, config, widget, new, until, &*clock).await;
+                    let store = stores::visit(config).await?;
+                    let id = accepted(store.enqueue(clock.now(), vec![new]).await?)?.id;
+                    let record = watched(config, widget, &*store, id, until, &*clock).await?;
+                    tell(command, id, record.found.as_ref());
+                    return Ok(record.end(until.is_some()));
                 }
                 _ => return Err(error.into()),
             },
@@ -198,35 +211,67 @@ async fn alone(
     Ok(exit)
 }
 
-/// A daemon runs: it posts the row within a second.
-async fn beside(
+/// Any number of daemons may run, or none: whoever does posts the row within a second.
+async fn on_server(
     command: &Command,
     config: &Config,
     widget: &Widget,
     new: NewDelivery,
-    until: Option<Timestamp>,
-    clock: &dyn Clock,
+    until: Option<Duration>,
 ) -> Result {
-    let store = visit(config)?;
-    let id = accepted(store.enqueue(clock.now(), vec![new]).await?)?.id;
-    let Some(until) = until else {
-        let record = store.delivery(id).await?;
-        tell(command, id, record.as_ref());
-        return Ok(Exit::Ok);
-    };
+    let clock = clock();
+    let store = stores::visit_or_make(config).await?;
+    let now = stores::now(&*store, &*clock).await?;
+    let new = NewDelivery { expires_at: now + config.delivery.expires_after, ..new };
+    let id = accepted(store.enqueue(now, vec![new]).await?)?.id;
+    let record = watched(config, widget, &*store, id, until, &*clock).await?;
+    tell(command, id, record.found.as_ref());
+    if record.is_open() && !Daemons::of_server(&*store).await?.is_anybody() {
+        tracing::warn!(code = "IMB-D-NOBODY", delivery = %id, "no instance runs: the first that starts will send it");
+        return Ok(Exit::Unfinished);
+    }
+    Ok(record.end(until.is_some()))
+}
+
+/// A message as it was found when nobody waited for it any more.
+struct Found {
+    found: Option<DeliveryRecord>,
+    /// The credentials are refused, and so it waits.
+    refused: bool,
+}
+
+impl Found {
+    fn is_open(&self) -> bool {
+        let open =
+            |r: &DeliveryRecord| matches!(r.state, DeliveryState::Queued | DeliveryState::Sending);
+        self.found.as_ref().is_some_and(open)
+    }
+
+    fn end(&self, waited: bool) -> Exit {
+        end(self.found.as_ref(), self.refused, waited)
+    }
+}
+
+/// Looks at a message that others post until it has come to its end, or until so much time has elapsed;
+/// once if nobody waits.
+async fn watched(
+    config: &Config,
+    widget: &Widget,
+    store: &dyn Store,
+    id: DeliveryId,
+    until: Option<Duration>,
+    clock: &dyn Clock,
+) -> Result<Found> {
     loop {
-        let record = store.delivery(id).await?;
-        let open = record
-            .as_ref()
-            .is_some_and(|r| matches!(r.state, DeliveryState::Queued | DeliveryState::Sending));
-        let late = clock.now() >= until;
-        if !open || late {
-            let refused = open && late && {
-                let probe = setup::api(config, widget)?.probe_credentials().await;
-                matches!(probe, imbabot_core::Probe::Refused(_))
-            };
-            tell(command, id, record.as_ref());
-            return Ok(end(record.as_ref(), refused, true));
+        let mut record = Found { found: store.delivery(id).await?, refused: false };
+        let Some(until) = until else { return Ok(record) };
+        let late = clock.elapsed() >= until;
+        if late && record.is_open() {
+            let probe = setup::api(config, widget)?.probe_credentials().await;
+            record.refused = matches!(probe, imbabot_core::Probe::Refused(_));
+        }
+        if late || !record.is_open() {
+            return Ok(record);
         }
         clock.sleep(LOOK).await;
     }

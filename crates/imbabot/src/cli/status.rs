@@ -1,49 +1,54 @@
 //! `status`: how the daemon is, by what it last wrote of itself into the store, beside it or after its
-//! end. Whether one runs is known from its lock, not from what it wrote. Asks no network, changes nothing.
+//! end. Whether one runs is known from its lock or its lease, not from what it wrote. Asks no network, changes nothing.
 
 mod tell;
 
 use std::time::Duration;
 
 use imbabot_core::Timestamp;
-use imbabot_store::{Holder, Operations, SignOfLife, SqliteStore};
+use imbabot_store::SignOfLife;
 use serde_json::{Value, json};
 
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock};
 use crate::exit::{Exit, Failure};
 use crate::status::seen::Seen;
 use crate::status::work::Work;
+use crate::stores::{self, Daemons};
 
 /// A daemon gives a sign of life every ten seconds; one that has given none for so long hangs.
 const SILENT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn status(command: &Command) -> Result {
     let loaded = command.loaded_for_store()?;
-    let path = &loaded.config.store.path;
+    let config = &loaded.config;
+    let place = &config.store.place;
     let nobody = |message: String| {
         Failure::new(Exit::Unavailable, "IMB-X-NO-DAEMON", message).hint(
-            "`imbabot run` starts one; the configuration says in `[store] path` where its store is",
+            "`imbabot run` starts one; the configuration says in `[store]` where its store is",
         )
     };
-    if !path.exists() && SqliteStore::daemon(path).is_none() {
-        return Err(nobody(format!("no daemon runs, and there is no store at {}", path.display())));
-    }
-    // The lock is looked at before what was written: a daemon that ends between the two has signed.
-    let holder = SqliteStore::daemon(path);
-    let store = visit(&loaded.config)?;
+    let (store, daemons) = match stores::look_if_there(config).await? {
+        (Some(store), daemons) => (store, daemons),
+        (None, daemons) if daemons.is_anybody() => (stores::visit(config).await?, daemons),
+        (None, _) => {
+            return Err(nobody(format!("no daemon runs, and there is no store yet: {place}")));
+        }
+    };
     let sign = store.last_sign().await?;
-    if holder.is_none() && sign.is_none() {
-        return Err(nobody(format!("no daemon has run on the store {} yet", path.display())));
+    if !daemons.is_anybody() && sign.is_none() {
+        return Err(nobody(format!("no daemon has run on the store {place} yet")));
     }
-    let now = clock().now();
-    let mut report = Report::of(holder, sign, now)?;
-    let bots: Vec<_> = loaded.config.bots.iter().map(|bot| bot.name.clone()).collect();
+    let now = stores::now(&*store, &*clock()).await?;
+    let mut report = Report::of(&daemons, sign, now)?;
+    let bots: Vec<_> = config.bots.iter().map(|bot| bot.name.clone()).collect();
     let running = report.is_running();
-    if !running && let Err(error) = store.in_use().await {
+    if let (false, Some(path)) = (running, config.store.file())
+        && let Err(error) = stores::file(path, config)?.in_use().await
+    {
         report.refused = Some(error.to_string());
     }
     let aside = |bot: &str| running && report.seen.set_aside.contains_key(bot);
-    report.add(Work::read(&store, &bots, aside, now, running).await?)?;
+    report.add(Work::read(&*store, &bots, aside, now, running).await?)?;
     command.output.data(&report.value(), || tell::report(&report));
     Ok(if report.is_healthy() { Exit::Ok } else { Exit::Unavailable })
 }
@@ -52,15 +57,24 @@ pub(crate) async fn status(command: &Command) -> Result {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     /// It runs and says so.
-    Running(u32),
+    Running(Who),
     /// It has the store, and has not said anything yet: since when.
-    Starting(u32, Option<Timestamp>),
+    Starting(Who, Option<Timestamp>),
     /// It has the store and says nothing any more.
-    Silent(u32),
+    Silent(Who),
     /// It ended by itself.
     Stopped,
     /// It is not there, and has not said goodbye.
     Gone,
+}
+
+/// Who has a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// A process of this host; 0 if its number is not known.
+    Process(u32),
+    /// So many instances, on whatever hosts.
+    Instances(usize),
 }
 
 /// What there is to tell.
@@ -82,22 +96,18 @@ fn unreadable(error: &serde_json::Error) -> Failure {
 }
 
 impl Report {
-    fn of(holder: Option<Holder>, sign: Option<SignOfLife>, now: Timestamp) -> Result<Self> {
+    fn of(daemons: &Daemons, sign: Option<SignOfLife>, now: Timestamp) -> Result<Self> {
         let written: Value = match &sign {
             Some(sign) => serde_json::from_str(&sign.status).map_err(|error| unreadable(&error))?,
             None => json!({}),
         };
         let seen: Seen =
             serde_json::from_value(written.clone()).map_err(|error| unreadable(&error))?;
-        let life = match (holder, &sign) {
-            (Some(holder), Some(sign)) if is_of(sign, &seen, holder) => {
-                if now.since(sign.at) > SILENT {
-                    Life::Silent(holder.pid)
-                } else {
-                    Life::Running(holder.pid)
-                }
+        let life = match (who(daemons), &sign) {
+            (Some((who, since)), Some(sign)) if is_of(sign, &seen, who, since) => {
+                if now.since(sign.at) > SILENT { Life::Silent(who) } else { Life::Running(who) }
             }
-            (Some(holder), _) => Life::Starting(holder.pid, holder.since),
+            (Some((who, since)), _) => Life::Starting(who, since),
             (None, Some(sign)) if sign.stopped => Life::Stopped,
             (None, _) => Life::Gone,
         };
@@ -125,26 +135,45 @@ impl Report {
     /// As `/api/status`, and what only an onlooker can say.
     fn value(&self) -> Value {
         let mut value = self.written.clone();
-        let (running, silent, pid) = match self.life {
-            Life::Running(pid) | Life::Starting(pid, _) => (true, false, Some(pid)),
-            Life::Silent(pid) => (true, true, Some(pid)),
+        let (running, silent, who) = match self.life {
+            Life::Running(who) | Life::Starting(who, _) => (true, false, Some(who)),
+            Life::Silent(who) => (true, true, Some(who)),
             Life::Stopped | Life::Gone => (false, false, None),
+        };
+        let pid = match who {
+            Some(Who::Process(pid)) if pid != 0 => Some(pid),
+            _ => None,
         };
         // What an earlier run said is no news of one that has said nothing.
         value["ready"] = self.is_healthy().into();
         value["running"] = running.into();
         value["silent"] = silent.into();
-        value["pid"] = pid.filter(|pid| *pid != 0).into();
+        value["pid"] = pid.into();
         value["seen_at"] = json!(self.seen_at);
         value["stopped"] = (self.life == Life::Stopped).into();
         value
     }
 }
 
-/// Whether a sign is of the daemon that has the role, and not of a run before it.
-fn is_of(sign: &SignOfLife, seen: &Seen, holder: Holder) -> bool {
-    let begun = seen.started_at;
-    !sign.stopped && holder.since.is_none_or(|since| begun.is_none_or(|begun| begun >= since))
+/// Who has the store, and since when.
+fn who(daemons: &Daemons) -> Option<(Who, Option<Timestamp>)> {
+    match daemons {
+        Daemons::OfFile(holder) => holder.map(|holder| (Who::Process(holder.pid), holder.since)),
+        Daemons::OfServer(..) => {
+            let first = daemons.alive().map(|instance| instance.started_at).min()?;
+            Some((Who::Instances(daemons.alive().count()), Some(first)))
+        }
+    }
+}
+
+/// Whether a sign is of a daemon that has the role, and not of a run before it.
+fn is_of(sign: &SignOfLife, seen: &Seen, who: Who, since: Option<Timestamp>) -> bool {
+    let after = |at: Option<Timestamp>| since.is_none_or(|since| at.is_none_or(|at| at >= since));
+    match who {
+        // The clock may have been set meanwhile; when it began it knows by the same clock.
+        Who::Process(_) => !sign.stopped && after(seen.started_at),
+        Who::Instances(_) => !sign.stopped && after(Some(sign.at)),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-//! `store`: a copy of it, what it is and holds, and taking an old copy into use.
+//! `store`: a copy of it, what it is and holds, taking an old copy into use, and moving it.
+
+mod address;
+mod migrate;
+mod server;
 
 use std::path::Path;
 
@@ -7,26 +11,59 @@ use imbabot_store::{Care, CareKind, SqliteStore, StoreInfo};
 use serde_json::{Map, Value, json};
 
 use super::args::StoreVerb;
-use super::{Command, Result, clock, visit};
-use crate::config::{Config, format_size};
+use super::{Command, Result, clock};
+use crate::config::{Config, StorePlace, format_size};
 use crate::exit::{Exit, Failure};
-use crate::{output, setup};
+use crate::{output, setup, stores};
 
 pub(crate) async fn store(command: &Command, verb: StoreVerb) -> Result {
-    let loaded = command.loaded_for_store()?;
     match verb {
-        StoreVerb::Backup { file } => backup(command, &loaded.config, &file).await,
-        StoreVerb::Info => info(command, &loaded.config).await,
-        StoreVerb::Reanchor => reanchor(command, &loaded.config).await,
+        // Both places are named in full: no configuration has to be there for that.
+        StoreVerb::Migrate { from, to } => migrate::migrate(command, &from, &to).await,
+        StoreVerb::Info => {
+            let config = &command.loaded_for_store()?.config;
+            match &config.store.place {
+                StorePlace::File(path) => info(command, config, path).await,
+                StorePlace::Server(at) => server::info(command, config, at).await,
+            }
+        }
+        StoreVerb::Backup { file } => {
+            let config = &command.loaded_for_store()?.config;
+            let path = file_of(
+                config,
+                "`store backup` copies a file, and this store is on a PostgreSQL server",
+                "`pg_dump` makes a consistent copy while the instances run; see \"PostgreSQL\" in \
+                 docs/operating.md",
+            )?;
+            backup(command, config, path, &file).await
+        }
+        StoreVerb::Reanchor => {
+            let config = &command.loaded_for_store()?.config;
+            let path = file_of(
+                config,
+                "`store reanchor` takes a copied file into use, and this store is on a PostgreSQL \
+                 server",
+                "a database that was restored is used as it is: before the first start, cancel with \
+                 `imbabot deliveries cancel --state queued` what may have been sent since; see \
+                 \"PostgreSQL\" in docs/operating.md",
+            )?;
+            reanchor(command, config, path).await
+        }
     }
 }
 
-async fn backup(command: &Command, config: &Config, file: &Path) -> Result {
+/// The file that the store is, or why the verb does nothing for it.
+fn file_of<'a>(config: &'a Config, message: &str, hint: &str) -> Result<&'a Path> {
+    let no_file = || Failure::new(Exit::Usage, "IMB-V-STORE", message).hint(hint);
+    config.store.file().ok_or_else(no_file)
+}
+
+async fn backup(command: &Command, config: &Config, path: &Path, file: &Path) -> Result {
     if std::fs::symlink_metadata(file).is_ok() {
         let message = format!("{} is there already and is not written over", file.display());
         return Err(Failure::bad_input(message).hint("give a name that no file has"));
     }
-    let store = visit(config)?;
+    let store = stores::file(path, config)?;
     let copied = store.backup(file, clock().now()).await?;
     let value = json!({ "file": copied.path, "bytes": copied.bytes, "seq": copied.seq });
     command.output.data(&value, || {
@@ -40,9 +77,8 @@ async fn backup(command: &Command, config: &Config, file: &Path) -> Result {
     Ok(Exit::Ok)
 }
 
-async fn info(command: &Command, config: &Config) -> Result {
-    let path = &config.store.path;
-    let store = visit(config)?;
+async fn info(command: &Command, config: &Config, path: &Path) -> Result {
+    let store = stores::file(path, config)?;
     let info = store.info().await?;
     let daemon = SqliteStore::daemon(path).map(|holder| holder.pid);
     command.output.data(&as_json(path, &info, daemon), || as_text(path, &info, daemon));
@@ -53,13 +89,17 @@ fn last(care: &[Care], what: CareKind) -> Option<&Care> {
     care.iter().find(|one| one.what == what)
 }
 
-fn as_json(path: &Path, info: &StoreInfo, daemon: Option<u32>) -> Value {
+fn checks(care: &[Care]) -> Value {
     let check = |what: CareKind| {
-        last(&info.care, what).map(|one| {
+        last(care, what).map(|one| {
             let found = (!one.well).then_some(&one.told);
             json!({ "at": one.at, "ok": one.well, "found": found })
         })
     };
+    json!({ "integrity": check(CareKind::Integrity), "verify": check(CareKind::Verify) })
+}
+
+fn as_json(path: &Path, info: &StoreInfo, daemon: Option<u32>) -> Value {
     let backups: Vec<Value> = info
         .care
         .iter()
@@ -72,7 +112,7 @@ fn as_json(path: &Path, info: &StoreInfo, daemon: Option<u32>) -> Value {
         "path": path, "kind": "sqlite", "schema": info.schema, "copied_at": info.copied_at,
         "bytes": info.bytes, "free_bytes": info.free_bytes, "log_bytes": info.log_bytes,
         "rows": rows, "seq": info.seq, "incarnation": info.incarnation, "daemon": daemon,
-        "checks": { "integrity": check(CareKind::Integrity), "verify": check(CareKind::Verify) },
+        "checks": checks(&info.care),
         "backups": backups,
     })
 }
@@ -122,6 +162,11 @@ fn as_text(path: &Path, info: &StoreInfo, daemon: Option<u32>) -> String {
         .map(|one| format!("{} {}", one.at.compact(), output::foreign(&one.told)))
         .collect();
     line("backups", if copies.is_empty() { "none is known of".into() } else { copies.join("\n") });
+    listed(lines)
+}
+
+/// A name and what there is to say of it, line by line.
+fn listed(lines: Vec<[String; 2]>) -> String {
     let rows = lines.into_iter().map(|[name, text]| {
         let indent = format!("\n{:11}", "");
         format!("{name:11}{}", text.replace('\n', &indent))
@@ -137,9 +182,9 @@ fn told(care: Option<&Care>) -> String {
     }
 }
 
-async fn reanchor(command: &Command, config: &Config) -> Result {
+async fn reanchor(command: &Command, config: &Config, path: &Path) -> Result {
     let now: Timestamp = clock().now();
-    let done = SqliteStore::reanchor(&config.store.path, setup::bodies(config), now).await?;
+    let done = SqliteStore::reanchor(path, setup::bodies(config), now).await?;
     let warning = (!config.poll.baseline).then_some(
         "`[poll] baseline` is false: every room would count as opened at the next start; set it to \
          true for that one",
@@ -158,7 +203,7 @@ async fn reanchor(command: &Command, config: &Config) -> Result {
              {} events are not told to bots any more, {} timers of bots are dropped\n\
              {} schedules go on from now\n\
              the first lists are no news",
-            config.store.path.display(),
+            path.display(),
             done.cancelled,
             done.unresolved,
             done.kept,

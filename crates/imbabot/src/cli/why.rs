@@ -3,20 +3,19 @@
 use imbabot_bot::{DeliveryId, Schedule};
 use imbabot_core::Timestamp;
 use imbabot_scheduler::{Settings, bot_schedule_key};
-use imbabot_store::{Explanations, MANUAL, SqliteStore};
+use imbabot_store::MANUAL;
 use serde_json::json;
 
-use super::{Command, Result, clock, visit};
+use super::{Command, Result, clock};
 use crate::exit::{Exit, Failure};
-use crate::output;
 use crate::why::{self, Calendar, Decision};
+use crate::{output, stores};
 
 pub(crate) async fn why(command: &Command, id: &str) -> Result {
     let loaded = command.loaded_for_store()?;
-    let now = clock().now();
-    let path = &loaded.config.store.path;
-    let running = SqliteStore::holder(path).is_some();
-    let store = visit(&loaded.config)?;
+    let (store, daemons) = stores::look(&loaded.config).await?;
+    let running = daemons.is_anybody();
+    let now = stores::now(&*store, &*clock()).await?;
     if id.contains('@') {
         let settings = command.settings(&loaded.config)?;
         let (key, at) = parse(id)?;

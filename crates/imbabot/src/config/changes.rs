@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use super::{Config, Widget};
 
 /// The difference of two lists of named parts.
-struct Parts {
-    added: Vec<String>,
-    removed: Vec<String>,
-    changed: Vec<String>,
+struct Parts<'a> {
+    added: Vec<&'a str>,
+    removed: Vec<&'a str>,
+    changed: Vec<&'a str>,
 }
 
 /// So many names of a kind are said.
@@ -20,18 +20,13 @@ const NAMED: usize = 10;
 #[must_use]
 pub fn summary(old: &Config, new: &Config) -> String {
     let mut said = Vec::new();
-    let widgets = |config: &Config| -> BTreeMap<String, Widget> {
-        config.widgets.iter().map(|one| (one.name.to_string(), one.clone())).collect()
-    };
-    said.extend(tell("widgets", &parts(&widgets(old), &widgets(new), same_widget)));
-    let bots = |config: &Config| -> BTreeMap<String, _> {
-        config.bots.iter().map(|one| (one.name.to_string(), one.clone())).collect()
-    };
-    said.extend(tell("bots", &parts(&bots(old), &bots(new), PartialEq::eq)));
-    let schedules = |config: &Config| -> BTreeMap<String, _> {
-        config.schedules.iter().map(|one| (one.schedule.id().to_string(), one.clone())).collect()
-    };
-    said.extend(tell("schedules", &parts(&schedules(old), &schedules(new), PartialEq::eq)));
+    let widgets = parts(&old.widgets, &new.widgets, |one| one.name.as_str(), same_widget);
+    said.extend(tell("widgets", &widgets));
+    let bots = parts(&old.bots, &new.bots, |one| one.name.as_str(), PartialEq::eq);
+    said.extend(tell("bots", &bots));
+    let (before, now) = (&old.schedules, &new.schedules);
+    let schedules = parts(before, now, |one| one.schedule.id().as_str(), PartialEq::eq);
+    said.extend(tell("schedules", &schedules));
     for (section, same) in [
         ("[poll]", old.poll == new.poll),
         ("[delivery]", old.delivery == new.delivery),
@@ -49,20 +44,26 @@ fn same_widget(old: &Widget, new: &Widget) -> bool {
     format!("{old:?}") == format!("{new:?}") && old.secret.is(&new.secret)
 }
 
-fn parts<T>(
-    old: &BTreeMap<String, T>,
-    new: &BTreeMap<String, T>,
+fn parts<'a, T>(
+    old: &'a [T],
+    new: &'a [T],
+    name: impl Fn(&T) -> &str,
     same: impl Fn(&T, &T) -> bool,
-) -> Parts {
-    let missing = |from: &BTreeMap<String, T>, of: &BTreeMap<String, T>| {
-        from.keys().filter(|name| !of.contains_key(*name)).cloned().collect()
+) -> Parts<'a> {
+    let named = |list: &'a [T]| -> BTreeMap<&'a str, &'a T> {
+        list.iter().map(|one| (name(one), one)).collect()
     };
-    let differs = |(name, new): &(&String, &T)| old.get(*name).is_some_and(|old| !same(old, new));
-    let changed = new.iter().filter(differs).map(|(name, _)| name.clone()).collect();
-    Parts { added: missing(new, old), removed: missing(old, new), changed }
+    let (old, new) = (named(old), named(new));
+    let missing = |from: &BTreeMap<&'a str, &'a T>, of: &BTreeMap<&'a str, &'a T>| {
+        from.keys().filter(|name| !of.contains_key(*name)).copied().collect()
+    };
+    let differs =
+        |name: &&str| old.get(*name).zip(new.get(*name)).is_some_and(|(a, b)| !same(a, b));
+    let changed = new.keys().copied().filter(differs).collect();
+    Parts { added: missing(&new, &old), removed: missing(&old, &new), changed }
 }
 
-fn tell(what: &str, parts: &Parts) -> Option<String> {
+fn tell(what: &str, parts: &Parts<'_>) -> Option<String> {
     let mut said = String::new();
     for (word, names) in
         [("added", &parts.added), ("removed", &parts.removed), ("changed", &parts.changed)]
@@ -71,7 +72,7 @@ fn tell(what: &str, parts: &Parts) -> Option<String> {
             continue;
         }
         let separator = if said.is_empty() { ":" } else { "," };
-        let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" ");
+        let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(" ");
         let _ = write!(said, "{separator} {word} {shown}");
         if names.len() > NAMED {
             let _ = write!(said, " and {} more", names.len() - NAMED);

@@ -75,7 +75,7 @@ codes! {
     SecretInline = "IMB-C-040", "a secret where it does not belong",
         "move the secret into a file of its own, or into the environment, and change it if others have seen it";
     SecretAbsent = "IMB-C-041", "no secret is given",
-        "name a file in `secret_key_file`, or set `IMBABOT_SECRET_KEY`";
+        "name a file in `secret_key_file`, or set `IMBABOT_SECRET_KEY`; for the URL of a database, `url_file` or `IMBABOT_DATABASE_URL`";
     SecretRefused = "IMB-C-042", "an empty or placeholder secret",
         "copy the real \"Secret key\" from the ImbaChat dashboard";
     SecretExposed = "IMB-C-043", "a secret file that group or others can read",
@@ -97,7 +97,9 @@ codes! {
     BadSettings = "IMB-C-061", "settings that the bot refuses",
         "change the settings as the bot says";
     StoreKind = "IMB-C-070", "a kind of store that this version does not have",
-        "use `kind = \"sqlite\"`";
+        "use `kind = \"sqlite\"`, a file of this machine, or `kind = \"postgres\"`, a server";
+    BadDatabaseUrl = "IMB-C-071", "a URL of a database that cannot be one",
+        "write it as `postgres://user:password@host:5432/database`";
     BadListen = "IMB-C-080", "an HTTP address that is not accepted",
         "listen on 127.0.0.1, or set `token_file`";
     InsecureHttp = "IMB-C-101", "warning: the secret key travels unencrypted",

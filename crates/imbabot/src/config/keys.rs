@@ -30,6 +30,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// Whether it has to be given.
     pub required: bool,
+    /// Whether the sample has it switched off: it means nothing beside the defaults of other keys.
+    pub off: bool,
     /// A value for the sample, in TOML, where there is no default.
     pub example: &'static str,
     /// What it means, in one sentence.
@@ -82,7 +84,7 @@ pub enum Shape {
 impl Key {
     /// A key that may be left out.
     pub(crate) const fn new(name: &'static str, shape: Shape, doc: &'static str) -> Self {
-        Self { name, shape, default: None, required: false, example: "", doc }
+        Self { name, shape, default: None, required: false, off: false, example: "", doc }
     }
 
     /// With a default.
@@ -93,6 +95,11 @@ impl Key {
     /// That has to be given.
     pub(crate) const fn required(self) -> Self {
         Self { required: true, ..self }
+    }
+
+    /// That is switched off in the sample.
+    pub(crate) const fn off(self) -> Self {
+        Self { off: true, ..self }
     }
 
     /// With a value for the sample.

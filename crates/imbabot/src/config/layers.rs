@@ -3,7 +3,7 @@
 
 use super::code::Code;
 use super::keys::{self, Key, Shape};
-use super::mask::sounds_secret;
+use super::mask::{sounds_like_url, sounds_secret};
 use super::source::Place;
 use super::value::{Data, Table, Value, variable};
 use super::walk::{Fault, Walk, few};
@@ -167,6 +167,11 @@ fn set(
         return Err(Unknown::Key(String::new(), Vec::new()));
     };
     let Some(key) = keys::key(keys, first) else {
+        if keys::key(keys, "url_file").is_some() && sounds_like_url(first) {
+            return Err(Unknown::Secret(
+                "name a file that holds it in url_file, or set IMBABOT_DATABASE_URL",
+            ));
+        }
         if sounds_secret(first) {
             return Err(Unknown::Secret(match keys::key(keys, "token_file") {
                 Some(_) => "name a file that holds it in token_file",

@@ -14,6 +14,7 @@ use super::environment::Environment;
 use super::kinds::Kinds;
 use super::problem::{Problem, Problems, Severity};
 use super::read::Misread;
+use super::secrets::Wanted;
 use super::show::Origins;
 use super::source::{Place, Source};
 use super::value::{Data, Table, Value};
@@ -59,22 +60,30 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Problems> {
-    load_by(options, false)
+    load_by(options, Wanted::All)
+}
+
+/// The same for who asks the store and no other server: of the secrets only the URL of its database
+/// is looked at, so that it works where the others are not.
+///
+/// # Errors
+/// Everything else that is wrong with it, at once.
+pub fn load_for_store(options: &LoadOptions<'_>) -> Result<Loaded, Problems> {
+    load_by(options, Wanted::OfStore)
 }
 
 /// The same, but for secrets: no file or variable that holds one is looked at, so that a
-/// configuration can be rehearsed, and the store be asked, where they are not. What it says reaches no
-/// server.
+/// configuration can be rehearsed where they are not. What it says reaches no server.
 ///
 /// # Errors
 /// Everything else that is wrong with it, at once.
 pub fn load_without_secrets(options: &LoadOptions<'_>) -> Result<Loaded, Problems> {
-    load_by(options, true)
+    load_by(options, Wanted::None)
 }
 
-fn load_by(options: &LoadOptions<'_>, without_secrets: bool) -> Result<Loaded, Problems> {
+fn load_by(options: &LoadOptions<'_>, wanted: Wanted) -> Result<Loaded, Problems> {
     let mut walk = Walk::new(&options.environment, options.kinds);
-    walk.without_secrets = without_secrets;
+    walk.wanted = wanted;
     let Some(path) = find(&mut walk, options.config_path.as_deref()) else {
         return Err(fail(walk));
     };

@@ -26,6 +26,11 @@ pub(crate) fn sounds_secret(key: &str) -> bool {
         || strsim::jaro_winkler(&plain, "secretkey") > 0.88
 }
 
+/// Whether a key of this name may hold the URL of a database, with its password.
+pub(crate) fn sounds_like_url(key: &str) -> bool {
+    ["url", "database_url", "db_url", "dsn"].contains(&key.to_lowercase().as_str())
+}
+
 // The patterns are constants; the tests compile them.
 static KEY: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"([A-Za-z0-9_-]+)["']?[\t\x20]*[=:][\t\x20]*"#).ok());
@@ -49,12 +54,17 @@ pub(crate) fn hidden(text: &str) -> Vec<Range<usize>> {
     let mut until = 0;
     for groups in KEY.iter().flat_map(|r| r.captures_iter(text)) {
         let (Some(whole), Some(key)) = (groups.get(0), groups.get(1)) else { continue };
-        if whole.start() < until || !sounds_secret(key.as_str()) {
+        let is_url = sounds_like_url(key.as_str());
+        if whole.start() < until || !(is_url || sounds_secret(key.as_str())) {
             continue;
         }
         // Only here the value is looked at: each byte at most twice, however hostile the file.
         let value = VALUE.as_ref().and_then(|r| r.find(&text[whole.end()..]));
-        if let Some(value) = value {
+        // Of an URL of the web the rest is looked for below.
+        let of_web = |value: &str| value.trim_start_matches(['"', '\'']).starts_with("http");
+        if let Some(value) = value
+            && !(is_url && of_web(value.as_str()))
+        {
             until = whole.end() + value.end();
             found.push(whole.end()..until);
         }
@@ -149,6 +159,10 @@ mod tests {
             "secret_key = \"hunter2",
             "secret_key = \"\"\"\nhunter2\n\"\"\"",
             r#"password="hunter2""#,
+            r#"url = "postgres://imbabot:hunter2@db.example/imbabot""#,
+            r#"url = "postgres:/imbabot:hunter2@db.example""#,
+            r#"dsn = "host=db.example pass=hunter2""#,
+            r#"url = "https://u:hunter2@api.imbachat.com""#,
             r#"base_url = "https://u:hunter2@api.imbachat.com""#,
             r#"base_url = "https://api.imbachat.com/?k=hunter2""#,
             r#"base_url = "https://hunter2@api.imbachat.com""#,
@@ -180,6 +194,8 @@ mod tests {
             r#"token_file = "http_token""#,
             r#"text = "Hello, {{ room.name }}""#,
             r#"base_url = "https://api.imbachat.com/x""#,
+            r#"url = "https://api.imbachat.com/x""#,
+            r#"url_file = "database_url""#,
             "a = é = ü",
         ] {
             assert_eq!(masked(text), text);

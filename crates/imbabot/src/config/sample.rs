@@ -97,7 +97,7 @@ fn line(text: &mut String, key: &Key, off: &str) {
         () if in_example && ALTERNATIVES.contains(&key.name) => "# or ",
         () if in_example => "#",
         () if key.required => "#",
-        () if is_optional && !given => "# ",
+        () if key.off || (is_optional && !given) => "# ",
         () => "",
     };
     let unit = match key.shape {

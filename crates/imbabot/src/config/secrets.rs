@@ -10,7 +10,10 @@ use imbabot_core::SecretKey;
 use secrecy::SecretString;
 
 use super::code::Code;
+use super::database::DatabaseUrl;
+use super::environment::Environment;
 use super::source::Place;
+use super::store::URL;
 use super::value::{Data, Table, variable};
 use super::walk::{Fault, Part, Walk};
 
@@ -22,6 +25,17 @@ const NAMED: &str = "IMBABOT_SECRET_KEY_";
 const STAND_IN: &str = "not-read-stand-in-of-a-secret";
 /// No secret is longer.
 const MAX: u64 = 4096;
+
+/// Which secrets a load looks at. A stand-in takes the place of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All of them.
+    All,
+    /// What the store needs: the URL of its database.
+    OfStore,
+    /// None.
+    None,
+}
 
 /// Whether the whole file accepts secrets that others can read.
 pub(crate) fn lenient(root: &Table) -> bool {
@@ -42,7 +56,7 @@ pub(crate) fn of_widget(
     alone: bool,
     lenient: bool,
 ) -> Option<SecretKey> {
-    if walk.without_secrets {
+    if walk.wanted != Wanted::All {
         return SecretKey::parse(STAND_IN).ok();
     }
     let own = variable_for(name);
@@ -101,7 +115,7 @@ pub(crate) fn token(
     place: &Place,
     lenient: bool,
 ) -> Option<(SecretString, usize)> {
-    if walk.without_secrets {
+    if walk.wanted != Wanted::All {
         return Some((SecretString::from(STAND_IN), usize::MAX));
     }
     let text = read(walk, called, path, place, lenient)?;
@@ -121,6 +135,84 @@ pub(crate) fn token(
     Some((SecretString::from(token), token.len()))
 }
 
+/// The URL of the database: the variable, then the file.
+pub(crate) fn database_url(
+    walk: &mut Walk<'_>,
+    part: &Part<'_>,
+    lenient: bool,
+) -> Option<DatabaseUrl> {
+    if walk.wanted == Wanted::None {
+        return Some(DatabaseUrl::stand_in());
+    }
+    let (text, place, from) = match walk.environment.get(URL) {
+        Some(text) => {
+            walk.optional::<String>(part, "url_file");
+            (text.to_owned(), variable(URL), URL.to_owned())
+        }
+        None => {
+            if part.get("url_file").is_none() {
+                let place = part.get("kind").map_or(&part.place, |kind| &kind.place);
+                let called = part.called("kind", place);
+                let message = format!("{called}: no URL of a PostgreSQL server is given");
+                let hint = format!("name a file that holds it in url_file, or set {URL}; {SHAPE}");
+                walk.error(Fault::new(Code::SecretAbsent, place, message).hint(hint));
+                return None;
+            }
+            let (path, place) = walk.path(part, "url_file")?;
+            let called = part.called("url_file", &place);
+            (read(walk, &called, &path, &place, lenient)?, place, path.display().to_string())
+        }
+    };
+    walk.secrets.insert("store.url".into(), from.clone());
+    match DatabaseUrl::parse(&text) {
+        Ok(url) => Some(url),
+        Err(why) => {
+            let fault = Fault::new(Code::BadDatabaseUrl, &place, format!("{from}: {why}"));
+            walk.error(fault.hint(SHAPE));
+            None
+        }
+    }
+}
+
+const SHAPE: &str = "it is written postgres://user:password@host:5432/database, and signs such as \
+                     / @ # ? in the password as %2F %40 %23 %3F";
+
+/// The same for whoever names the file by hand.
+///
+/// # Errors
+/// It cannot be read, others can read it, or it holds no URL; without a word of what is in it.
+pub(crate) fn database_url_in(
+    path: &Path,
+    environment: &Environment,
+) -> Result<DatabaseUrl, Refused> {
+    let text = content(path, false, environment)?;
+    DatabaseUrl::parse(&text).map_err(|why| bad_url(&path.display().to_string(), why))
+}
+
+/// The same from its variable.
+///
+/// # Errors
+/// It is not set, or holds no URL.
+pub(crate) fn database_url_of(environment: &Environment) -> Result<DatabaseUrl, Refused> {
+    let Some(text) = environment.get(URL) else {
+        let message = format!("{URL} is not set");
+        return Err(Refused { code: Code::SecretAbsent, message, hint: Some(SHAPE.into()) });
+    };
+    DatabaseUrl::parse(text).map_err(|why| bad_url(URL, why))
+}
+
+fn bad_url(from: &str, why: &str) -> Refused {
+    let message = format!("{from}: {why}");
+    Refused { code: Code::BadDatabaseUrl, message, hint: Some(SHAPE.into()) }
+}
+
+/// Why a secret is not taken, without a word of it.
+pub(crate) struct Refused {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
 /// What a secret's file holds, if nobody else can read it.
 fn read(
     walk: &mut Walk<'_>,
@@ -129,38 +221,49 @@ fn read(
     place: &Place,
     lenient: bool,
 ) -> Option<String> {
+    match content(path, lenient, walk.environment) {
+        Ok(text) => Some(text),
+        Err(Refused { code, message, hint }) => {
+            let found = Fault::new(code, place, format!("{called}: {message}"));
+            walk.error(match hint {
+                Some(hint) if code == Code::SecretExposed => found.hint(format!(
+                    "{hint}; a container's mount is accepted with allow_group_readable = true"
+                )),
+                Some(hint) => found.hint(hint),
+                None => found,
+            });
+            None
+        }
+    }
+}
+
+fn content(path: &Path, lenient: bool, environment: &Environment) -> Result<String, Refused> {
     let shown = path.display();
     let fault = match open(path) {
         Ok((file, mode)) => {
-            if mode & 0o077 != 0 && !lenient && !in_credentials(walk, path) {
-                let message = format!("{called}: {shown} can be read by group or others");
-                let hint = format!(
-                    "run: chmod 600 {}; a container's mount is accepted with \
-                     allow_group_readable = true",
-                    quoted_for_shell(path)
-                );
-                walk.error(Fault::new(Code::SecretExposed, place, message).hint(hint));
-                return None;
+            if mode & 0o077 != 0 && !lenient && !in_credentials(environment, path) {
+                return Err(Refused {
+                    code: Code::SecretExposed,
+                    message: format!("{shown} can be read by group or others"),
+                    hint: Some(format!("run: chmod 600 {}", quoted_for_shell(path))),
+                });
             }
             let mut text = String::new();
             match file.take(MAX + 1).read_to_string(&mut text) {
-                Ok(_) if text.len() as u64 <= MAX => return Some(text),
+                Ok(_) if text.len() as u64 <= MAX => return Ok(text),
                 Ok(_) => (Code::SecretUnreadable, "is too large to hold a secret".to_owned()),
                 Err(_) => (Code::SecretUnreadable, "is not a text".to_owned()),
             }
         }
         Err(why) => why,
     };
-    let message = format!("{called}: {shown} {}", fault.1);
-    let found = Fault::new(fault.0, place, message);
-    walk.error(match fault.0 {
-        Code::SecretAbsent => found.hint(format!(
-            "write the secret into it and run: chmod 600 {}",
-            quoted_for_shell(path)
-        )),
-        _ => found,
-    });
-    None
+    let write_it =
+        || format!("write the secret into it and run: chmod 600 {}", quoted_for_shell(path));
+    Err(Refused {
+        code: fault.0,
+        message: format!("{shown} {}", fault.1),
+        hint: (fault.0 == Code::SecretAbsent).then(write_it),
+    })
 }
 
 fn open(path: &Path) -> Result<(File, u32), (Code, String)> {
@@ -182,8 +285,8 @@ fn open(path: &Path) -> Result<(File, u32), (Code, String)> {
 }
 
 /// systemd hands out credentials in a directory of its own, which nobody else can enter.
-fn in_credentials(walk: &Walk<'_>, path: &Path) -> bool {
-    let Some(directory) = walk.environment.get("CREDENTIALS_DIRECTORY") else { return false };
+fn in_credentials(environment: &Environment, path: &Path) -> bool {
+    let Some(directory) = environment.get("CREDENTIALS_DIRECTORY") else { return false };
     if directory.is_empty() {
         return false;
     }

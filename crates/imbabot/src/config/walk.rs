@@ -11,10 +11,12 @@ use super::code::Code;
 use super::environment::Environment;
 use super::keys::{self, Key, Shape};
 use super::kinds::Kinds;
-use super::mask::sounds_secret;
+use super::mask::{sounds_like_url, sounds_secret};
 use super::problem::{Problem, Severity};
 use super::read::{Misread, Readable};
+use super::secrets::Wanted;
 use super::source::{Place, Source};
+use super::store::URL;
 use super::text::For;
 use super::value::{Data, Entry, Table, Value};
 
@@ -63,8 +65,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) partial: bool,
     /// Names of widgets, and where they are given.
     pub(crate) widgets: HashMap<String, Place>,
-    /// Secrets are neither needed nor read: a stand-in takes the place of each.
-    pub(crate) without_secrets: bool,
+    /// Which secrets are needed and read.
+    pub(crate) wanted: Wanted,
     /// Where secrets were found, by dotted key.
     pub(crate) secrets: BTreeMap<String, String>,
     /// What was read once need not be read again: ten thousand schedules repeat themselves.
@@ -121,7 +123,7 @@ impl<'a> Walk<'a> {
             base: PathBuf::new(),
             partial: false,
             widgets: HashMap::new(),
-            without_secrets: false,
+            wanted: Wanted::All,
             secrets: BTreeMap::new(),
             crons: HashMap::new(),
             zones: HashMap::new(),
@@ -481,13 +483,15 @@ fn in_order(mut found: Vec<(Place, Problem)>) -> Vec<Problem> {
 /// Where a secret of this kind belongs, if the key is one.
 fn secret_hint(part: &Part<'_>, key: &str) -> Option<String> {
     let section = part.path.split(['.', '[']).next().unwrap_or_default();
-    let is_url = section == "store" && ["url", "database_url", "dsn"].contains(&key);
+    let is_url = section == "store" && sounds_like_url(key);
     let is_path = key.to_lowercase().contains("file");
     if !is_url && (!sounds_secret(key) || is_path) {
         return None;
     }
     Some(match section {
-        "store" => "this version keeps its store in SQLite: `path` names the file".into(),
+        "store" => format!(
+            "put it into a file of its own, `chmod 600` it and name it in url_file, or set {URL}"
+        ),
         "http" => "name a file that holds it in token_file".into(),
         _ => {
             "put it into a file of its own, `chmod 600` it and name it in secret_key_file, or set \

@@ -2,6 +2,8 @@
 //! stands. Made anew for each request out of what `/api/status` says; runs no script, loads nothing,
 //! and shows every foreign text as text.
 
+mod instances;
+
 use std::fmt::Write;
 use std::sync::LazyLock;
 
@@ -48,6 +50,7 @@ pub(super) fn answer(seen: &Seen, now: Timestamp) -> Response {
 fn page(seen: &Seen, now: Timestamp) -> String {
     let parts = [
         wrong(seen, now),
+        instances::instances(seen, now),
         widgets(seen, now),
         deliveries(seen),
         waiting(seen, now),
@@ -130,6 +133,7 @@ fn obstacle(obstacle: &Obstacle, now: Timestamp) -> String {
     )
 }
 
+/// Which share of the work is this instance's, where it has company.
 fn widgets(seen: &Seen, now: Timestamp) -> String {
     let mut table =
         Table::new(&["Widget", "Server", "Last good list", "#Rooms", "Last poll", "Sending"]);
@@ -251,7 +255,9 @@ fn next(seen: &Seen, now: Timestamp) -> String {
         let at = format!("<time>{}</time>", text(&at, NAME));
         table.row(&[text(&next.schedule, NAME), at, text(&left, NAME)]);
     }
+    let elsewhere = seen.fleet.as_ref().is_some_and(|fleet| !fleet.units.contains_key("schedules"));
     let html = match seen.next.is_empty() {
+        true if elsewhere => soft("The schedules are another instance's."),
         true => soft("Nothing is announced."),
         false => table.html(),
     };

@@ -26,6 +26,7 @@ pub(crate) struct Seen {
     pub(crate) paused: Vec<String>,
     pub(crate) set_aside: BTreeMap<String, Timestamp>,
     pub(crate) housekeeping: BTreeMap<String, Job>,
+    pub(crate) fleet: Option<Fleet>,
     #[serde(flatten)]
     pub(crate) work: Work,
     /// Why the store could not be asked how the work stands.
@@ -46,10 +47,11 @@ impl Obstacle {
         NotReady::of(&self.reason).map(|reason| reason.words_about(&self.subject))
     }
 
-    /// There is only one clock, and one daemon that stops.
+    /// There is only one clock, and one daemon that stops or has others beside it.
     pub(crate) fn is_about_all(&self) -> bool {
         let known = NotReady::of(&self.reason);
         matches!(known, Some(NotReady::Draining | NotReady::ClockSuspect))
+            || self.subject == "fleet"
     }
 }
 
@@ -64,6 +66,16 @@ pub(crate) struct Widget {
     pub(crate) in_flight: u64,
     pub(crate) suspected_limits: BTreeMap<String, u64>,
     pub(crate) capabilities: BTreeMap<String, Value>,
+}
+
+/// Which of several instances said all this. The store knows more of each: see `instances`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Fleet {
+    pub(crate) incarnation: i64,
+    /// What it has, and how often each changed hands.
+    #[serde(default)]
+    pub(crate) units: std::collections::BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,6 +8,7 @@ use imbabot_core::Timestamp;
 use imbabot_store::{DeliveryRecord, DeliveryState, PauseScope, Result, Store};
 use serde::{Deserialize, Serialize};
 
+use super::instances::Instance;
 use crate::why;
 
 /// So many of what is in doubt, and so many of what is queued, are shown one by one.
@@ -25,6 +26,8 @@ pub(crate) struct Work {
     pub(crate) waiting: Vec<Waiting>,
     /// The bots, and those that are gone while something is left for them.
     pub(crate) bots: BTreeMap<String, Bot>,
+    /// Those that share the store; none where it is a file.
+    pub(crate) instances: Vec<Instance>,
 }
 
 /// A delivery that has not come to its end.
@@ -71,7 +74,8 @@ impl Work {
     ) -> Result<Self> {
         let tally = store.tally().await?;
         let backlog = store.backlog(SHOWN).await?;
-        let mut work = Self::default();
+        let instances = Instance::all(store, now).await?;
+        let mut work = Self { instances, ..Self::default() };
         for state in DeliveryState::ALL {
             work.deliveries.insert(state.as_str().into(), 0);
         }

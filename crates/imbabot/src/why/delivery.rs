@@ -251,7 +251,8 @@ impl Chain<'_> {
                 }
                 let text = match (story.behind, story.due_at) {
                     (Some(first), _) => format!("waits for {first}, which comes first in its room"),
-                    (None, Some(due)) if due > now => {
+                    // What was due when it was recorded waits for no clock.
+                    (None, Some(due)) if due > now && due > story.record.created_at => {
                         format!("may be sent from {} on", second(due))
                     }
                     _ => "may be sent as soon as nothing holds it".into(),

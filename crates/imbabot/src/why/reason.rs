@@ -185,11 +185,11 @@ fn outcome(code: &str) -> Option<OutcomeCode> {
 pub(super) fn seen(code: &str) -> &'static str {
     use OutcomeCode::{
         Accepted, BadEchoRoom, Body4xx, Body5xx, Body401, Body403, Body408, Body429, BodyError,
-        ClosedBeforeWrite, ConnectFailed, ConnectRefused, ConnectTimeout, ConnectionLost,
-        Contradictory, Dns, EchoDiffers, Http3xx, Http4xx, Http5xx, Http401, Http403, Http408,
-        Http429, HttpOdd, NoAnswer, NoEchoRoom, NoMessageId, NotApplied, Redirect, ReplyCut,
-        ReplyEmpty, ReplyEncoding, ReplyNotJson, ReplyTooLarge, ReplyUnclear, Salvaged,
-        SuccessFalse, Tls, Unreachable, Unsendable,
+        ClaimTooOld, ClosedBeforeWrite, ConnectFailed, ConnectRefused, ConnectTimeout,
+        ConnectionLost, Contradictory, Dns, EchoDiffers, Http3xx, Http4xx, Http5xx, Http401,
+        Http403, Http408, Http429, HttpOdd, NoAnswer, NoEchoRoom, NoMessageId, NotApplied,
+        Redirect, ReplyCut, ReplyEmpty, ReplyEncoding, ReplyNotJson, ReplyTooLarge, ReplyUnclear,
+        Salvaged, SuccessFalse, Tls, Unreachable, Unsendable,
     };
     let Some(code) = outcome(code) else {
         return match code {
@@ -210,6 +210,7 @@ pub(super) fn seen(code: &str) -> &'static str {
         ConnectFailed => "there was no connection",
         ClosedBeforeWrite => "the connection was closed before anything was written",
         Unsendable => "the request could not be made",
+        ClaimTooOld => "the daemon stood still for too long before the request could leave",
         NoAnswer => "there was no answer in time",
         ConnectionLost => "the connection ended instead of an answer",
         ReplyCut => "the answer ended early",

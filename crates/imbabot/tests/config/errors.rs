@@ -725,21 +725,6 @@ fn a_widget_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn only_one_kind_of_store_is_there() {
-    insta::assert_snapshot!(errors("[store]\nkind = \"postgres\"\nurl_file = \"x\"\n"), @r#"
-    error[IMB-C-070]: `store.kind`: only "sqlite" is available in this version
-     --> imbabot.toml:6:8
-      |
-    6 | kind = "postgres"
-      |        ^^^^^^^^^^
-      |
-      = help: use `kind = "sqlite"`
-
-    1 error
-    "#);
-}
-
-#[test]
 fn sections_and_lists_of_sections_are_told_apart() {
     insta::assert_snapshot!(errors("[schedule]\nid = \"x\"\n[[poll]]\nrooms = \"5s\"\n[[widgets]]\nid = 1\n"), @r"
     error[IMB-C-012]: expected [[schedule]] entries, found a table

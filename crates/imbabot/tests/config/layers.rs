@@ -140,7 +140,7 @@ fn relative_paths_start_at_the_file_that_names_them() {
     let loaded = folder.load(&format!("widgets_file = \"more/widgets.toml\"\n{first}")).unwrap();
     let names: Vec<&str> = loaded.config.widgets.iter().map(|w| w.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(loaded.config.store.path, folder.path("imbabot.db"));
+    assert_eq!(loaded.config.store.file(), Some(&*folder.path("imbabot.db")));
     assert_eq!(loaded.files, [folder.path("imbabot.toml"), folder.path("more/widgets.toml")]);
 }
 
@@ -287,10 +287,13 @@ fn what_is_shown_has_an_origin_each_and_no_secret() {
     schedule.s.rooms {"all":true} imbabot.toml:12
     schedule.s.text "Hi" imbabot.toml:13
     schedule.s.timezone "UTC" default
+    store.allow_group_readable false default
     store.bodies "full" default
     store.kind "sqlite" default
+    store.lease "10s" default
     store.path "imbabot.db" default
     store.retention "30d" default
+    store.unsafe_durability false default
     widget.main.allow_group_readable false default
     widget.main.allow_insecure_http false default
     widget.main.base_url "https://api.imbachat.com" default

@@ -147,7 +147,7 @@ fn the_defaults_are_those_of_the_contract() {
         )
         "#
     );
-    assert!(config.store.path.ends_with("imbabot.db"));
+    assert!(config.store.file().unwrap().ends_with("imbabot.db"));
     assert_eq!(config.store.retention, imbabot_bot::units::days(30));
     assert_eq!(config.widgets[0].base_url.to_string(), "https://api.imbachat.com");
 }

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imbabot_bot::schedule::Zone;
 use imbabot_scheduler::Clock;
-use imbabot_store::{ErrorKind, Role, SqliteStore};
+use imbabot_store::{ErrorKind, Fleet, PostgresStore, Role, SqliteStore, Store};
 use rustix::fs::{Access, access, statvfs};
 
-use super::Finding;
-use crate::config::{Config, format_size};
+use super::{Finding, foreign};
+use crate::config::{Config, StorePlace, format_size};
 use crate::exit::{Exit, Failure};
 use crate::setup;
+use crate::stores::{self, Daemons};
 
 /// Below so much, a store of a lively site is full within days.
 const LITTLE_SPACE: u64 = 256 << 20;
@@ -25,7 +27,7 @@ pub(super) fn examine(clock: &Arc<dyn Clock>, config: &Config) -> Vec<Finding> {
         zones(Zone::database_version(), year),
     ];
     findings.push(host_clock(Zone::database_version(), year, &clock.now().compact()));
-    findings.push(space(&config.store.path));
+    findings.extend(config.store.file().map(space));
     findings
 }
 
@@ -93,8 +95,70 @@ fn rounded(bytes: u64) -> String {
 }
 
 /// The store, if it is there and can be read, and whether a daemon would use it.
-pub(super) async fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
-    let path = &config.store.path;
+pub(super) async fn store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> (Option<Arc<dyn Store>>, Vec<Finding>) {
+    match &config.store.place {
+        StorePlace::File(path) => {
+            let (store, finding) = in_file(config, path).await;
+            (store.map(|store| -> Arc<dyn Store> { Arc::new(store) }), vec![finding])
+        }
+        StorePlace::Server(at) => match stores::server(at, config).await {
+            Ok(Some(store)) => {
+                let findings = match on_server(config, &store, clock).await {
+                    Ok(findings) => findings,
+                    Err(error) => vec![refused(error)],
+                };
+                (Some(Arc::new(store)), findings)
+            }
+            Ok(None) => {
+                let text = format!("{} has no tables yet", config.store.place);
+                (None, vec![Finding::note("store", text).hint("`imbabot run` makes them")])
+            }
+            Err(failure) => (None, vec![of_failure(failure)]),
+        },
+    }
+}
+
+/// More than this, and somebody who compares the log with the ledger is led astray.
+const APART: Duration = Duration::from_secs(2);
+
+async fn on_server(
+    config: &Config,
+    store: &PostgresStore,
+    clock: &Arc<dyn Clock>,
+) -> imbabot_store::Result<Vec<Finding>> {
+    let facts = store.server();
+    let pooled = if facts.pooled { ", behind a pooler of transactions" } else { "" };
+    let version = foreign(&facts.version);
+    let alive = Daemons::of_server(store).await?.alive().count();
+    let run = match alive {
+        1 => "1 instance runs on it".to_owned(),
+        _ => format!("{alive} instances run on it"),
+    };
+    let place = &config.store.place;
+    let mut findings = vec![Finding::ok("store", format!("{place}, {version}{pooled}; {run}"))];
+    if !facts.durable {
+        let text = "the database may forget after a power cut what it confirmed \
+                    (`unsafe_durability` accepts that): messages are then posted twice";
+        let hint = "set fsync and synchronous_commit to on, and leave `unsafe_durability` out";
+        findings.push(Finding::warning("store", text).hint(hint));
+    }
+    if let Some(there) = store.clock().await? {
+        let here = clock.now();
+        if here.since(there).max(there.since(here)) > APART {
+            let (there, here) = (there.compact(), here.compact());
+            let text =
+                format!("it is {there} there and {here} here; the clock of the server counts");
+            let hint = "let NTP keep both, so that the log and the ledger agree";
+            findings.push(Finding::note("clock", text).hint(hint));
+        }
+    }
+    Ok(findings)
+}
+
+async fn in_file(config: &Config, path: &Path) -> (Option<SqliteStore>, Finding) {
     let shown = path.display();
     if !path.exists() {
         let finding = Finding::note("store", format!("{shown} is not there yet"))
@@ -130,9 +194,12 @@ pub(super) async fn store(config: &Config) -> (Option<SqliteStore>, Finding) {
 }
 
 fn refused(error: imbabot_store::Error) -> Finding {
-    let (code, text) = (error.code(), error.to_string());
-    let Failure { exit, hint, .. } = Failure::from(error);
-    let mut finding = Finding::error("store", exit, text).code(code);
+    of_failure(error.into())
+}
+
+fn of_failure(failure: Failure) -> Finding {
+    let Failure { exit, code, message, hint } = failure;
+    let mut finding = Finding::error("store", exit, message).code(code);
     finding.hint = hint;
     finding
 }

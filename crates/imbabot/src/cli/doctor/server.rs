@@ -14,9 +14,7 @@ use imbabot_core::{
     is_senseless, repeats_itself,
 };
 use imbabot_scheduler::{Clock, is_round};
-use imbabot_store::{
-    Capabilities, Honoured, Knowledge, ListFacts, ListKind, Quirk, Snapshots, Source, SqliteStore,
-};
+use imbabot_store::{Capabilities, Honoured, ListFacts, ListKind, Quirk, Source, Store};
 
 use super::super::Result;
 use super::{Finding, filters, foreign};
@@ -73,7 +71,7 @@ pub(super) async fn examine(
     clock: &Arc<dyn Clock>,
     config: &Config,
     widget: &Widget,
-    store: Option<&SqliteStore>,
+    store: Option<&dyn Store>,
 ) -> Result<(Vec<Finding>, Option<Capabilities>)> {
     let api = setup::api(config, widget)?;
     let by_token = widget.rooms_auth == RoomsAuth::Jwt;
@@ -587,7 +585,7 @@ fn tried_filters(
 /// Whether the store's last list of rooms is the server's.
 async fn remembered(
     now: Timestamp,
-    store: &SqliteStore,
+    store: &dyn Store,
     widget: &Widget,
     rooms: &Came,
 ) -> Result<Finding> {

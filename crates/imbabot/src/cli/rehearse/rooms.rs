@@ -11,13 +11,13 @@ use imbabot_core::{
     Api, Credentials, GetRooms, Request, Response, Room, RoomId, SecretKey, Transport,
     TransportError,
 };
-use imbabot_store::{ListKind, Snapshots};
+use imbabot_store::{ListKind, Store};
 use imbabot_testing::Rooms;
 
-use super::super::{Result, visit_if_there};
+use super::super::Result;
 use crate::config::{Config, Widget};
 use crate::exit::Failure;
-use crate::output;
+use crate::{output, stores};
 
 /// How many rooms a site has of which nothing is known.
 const MADE_UP: usize = 6;
@@ -59,13 +59,13 @@ pub(super) async fn of(config: &Config, file: Option<&Path>) -> Result<Sites> {
         from_file(config, file, &mut sites).await?;
         return Ok(sites);
     }
-    let store = visit_if_there(config)?;
+    let store = stores::visit_if_there(config).await?;
     for widget in &config.widgets {
         let mut known = None;
         if let Some(store) = &store
             && store.baseline_at(&widget.name, ListKind::Rooms).await?.is_some()
         {
-            known = Some(listed(store, &widget.name).await?);
+            known = Some(listed(&**store, &widget.name).await?);
         }
         let rooms = match known {
             Some(rooms) => (Rooms::Listed(possible(rooms, &mut sites.notes)), "store"),
@@ -83,7 +83,7 @@ pub(super) async fn of(config: &Config, file: Option<&Path>) -> Result<Sites> {
     Ok(sites)
 }
 
-async fn listed(store: &impl Snapshots, widget: &WidgetName) -> Result<Vec<Room>> {
+async fn listed(store: &dyn Store, widget: &WidgetName) -> Result<Vec<Room>> {
     let mut rooms: Vec<Room> = Vec::new();
     loop {
         let after = rooms.last().map(|room| room.id);

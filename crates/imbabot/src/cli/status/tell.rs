@@ -6,8 +6,9 @@ use std::time::Duration;
 use imbabot_core::{Timestamp, escape_foreign};
 use imbabot_store::DeliveryState;
 
-use super::{Life, Report};
+use super::{Life, Report, Who};
 use crate::output::{foreign, table, wrapped};
+use crate::status::instances::Instance;
 use crate::status::phrases::{ago, capital, short, since, when};
 use crate::status::seen::{Job, Obstacle, Seen};
 use crate::status::server;
@@ -22,6 +23,7 @@ const INDENT: &str = "    ";
 pub(super) fn report(report: &Report) -> String {
     let seen = &report.seen;
     let mut parts = vec![head(report)];
+    parts.extend(instances(seen));
     // What an earlier run said of itself says nothing of one that is only starting.
     if !matches!(report.life, Life::Starting(..)) {
         parts.extend(obstacles(report));
@@ -41,19 +43,25 @@ pub(super) fn report(report: &Report) -> String {
 fn head(report: &Report) -> String {
     let seen = &report.seen;
     let now = report.now;
-    let process = |pid: u32| match pid {
-        0 => "the daemon".to_owned(),
-        pid => format!("process {pid}"),
-    };
     let sign = report.seen_at.map(|at| ago(now, at)).unwrap_or_default();
     let (line, more) = match report.life {
-        Life::Running(pid) => {
+        Life::Running(who) => {
             let begun = seen.started_at.map(|at| since(now, at)).unwrap_or_default();
-            let runs = format!(
-                "{} runs {begun}, version {}; last sign of life {sign}",
-                process(pid),
-                foreign(&seen.version)
-            );
+            let version = foreign(&seen.version);
+            let runs = match who {
+                Who::Process(_) => {
+                    format!("{} runs {begun}, version {version}; last sign of life {sign}", named(who))
+                }
+                Who::Instances(_) => {
+                    let number = seen.fleet.as_ref().map(|fleet| format!(", {},", fleet.incarnation));
+                    format!(
+                        "{}; the one that spoke last{} runs {begun}, version {version}; last sign of \
+                         life {sign}",
+                        named(who),
+                        number.unwrap_or_default()
+                    )
+                }
+            };
             if seen.ready {
                 return format!("ready\n{}", wrapped(&capital(&runs), INDENT));
             }
@@ -62,17 +70,23 @@ fn head(report: &Report) -> String {
             let first = first.map(|at| format!(" {}", since(now, at))).unwrap_or_default();
             (format!("not ready{first}: {}", reasons.join(", ")), format!("{runs}."))
         }
-        Life::Starting(pid, begun) => {
+        Life::Starting(who, begun) => {
             let begun = begun.map(|at| since(now, at)).unwrap_or_default();
             (
-                format!("starting: {} has the store {begun}", process(pid)),
+                format!("starting: {} {begun}", holds(who)),
                 "it has not said anything of itself yet. A large store is checked first; if it \
                  stays so, look at the log."
                     .to_owned(),
             )
         }
-        Life::Silent(pid) => (
-            format!("hangs: {} gave its last sign of life {sign}", process(pid)),
+        Life::Silent(Who::Instances(_)) => (
+            format!("hangs: the last sign of life of an instance was {sign}"),
+            "an instance should say every ten seconds how it is: none does, though their leases are \
+             renewed. Look at their logs. What follows is what was said last."
+                .to_owned(),
+        ),
+        Life::Silent(who) => (
+            format!("hangs: {} gave its last sign of life {sign}", named(who)),
             "it has the store, and should say every ten seconds how it is: it hangs, was stopped \
              (SIGSTOP), or cannot write. Look at its log and at the disk; if it makes no progress, \
              end it and start it again: nothing that was accepted is lost. What follows is what it \
@@ -102,6 +116,40 @@ fn head(report: &Report) -> String {
         None => more,
     };
     format!("{}\n{}", wrapped(&line, ""), wrapped(&capital(&more), INDENT))
+}
+
+fn named(who: Who) -> String {
+    match who {
+        Who::Process(0) => "the daemon".to_owned(),
+        Who::Process(pid) => format!("process {pid}"),
+        Who::Instances(1) => "one instance runs".to_owned(),
+        Who::Instances(count) => format!("{count} instances run"),
+    }
+}
+
+fn holds(who: Who) -> String {
+    match who {
+        Who::Process(_) => format!("{} has the store", named(who)),
+        Who::Instances(_) => named(who),
+    }
+}
+
+/// Those that share the store: who is there, and who does what.
+fn instances(seen: &Seen) -> Option<String> {
+    let row = |one: &Instance| {
+        let schedules = if one.schedules { "here" } else { "-" };
+        vec![
+            one.incarnation.to_string(),
+            foreign(&one.name),
+            foreign(&one.version),
+            one.state().to_owned(),
+            when(one.alive_until),
+            one.widgets.to_string(),
+            schedules.to_owned(),
+        ]
+    };
+    let header = ["INSTANCE", "NAME", "VERSION", "STATE", "BELIEVED UNTIL", "WIDGETS", "SCHEDULES"];
+    annotated(&header, seen.work.instances.iter().map(row).collect(), Vec::new())
 }
 
 /// Each reason for not being ready in words.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+use imbabot_store::{Holder, IncarnationId, InstanceRecord};
 use insta::assert_snapshot;
 
 use super::*;
+use crate::status::instances::Instance;
 
 const BEGUN: &str = "2026-03-30T06:00:00Z";
 const SIGNED: &str = "2026-03-30T07:00:00Z";
@@ -45,7 +47,8 @@ fn holder() -> Holder {
 }
 
 fn report(holder: Option<Holder>, sign: Option<SignOfLife>, now: &str) -> Report {
-    Report::of(holder, sign, at(now)).unwrap_or_else(|failure| panic!("{}", failure.message))
+    Report::of(&Daemons::OfFile(holder), sign, at(now))
+        .unwrap_or_else(|failure| panic!("{}", failure.message))
 }
 
 /// As a person sees it; no line is wider than a terminal.
@@ -116,7 +119,7 @@ fn what_an_earlier_run_said_is_no_news_of_one_that_starts() {
     let later = Holder { since: Some(at("2026-03-30T07:00:01Z")), ..holder() };
     for sign in [None, Some(signed(&quiet(), false)), Some(signed(&quiet(), true))] {
         let report = report(Some(later), sign, "2026-03-30T07:00:40Z");
-        assert_eq!(report.life, Life::Starting(4711, later.since));
+        assert_eq!(report.life, Life::Starting(Who::Process(4711), later.since));
         assert!(!report.is_healthy());
         assert!(!told(&report).contains("main"), "{}", told(&report));
     }
@@ -171,4 +174,73 @@ fn what_is_known_of_a_server_stands_beneath_its_widget() {
     status["widgets"]["main"]["capabilities"] = json!({"polls": {"rooms": 7, "activity": []}});
     let report = report(Some(holder()), Some(signed(&status, false)), "2026-03-30T07:00:04Z");
     assert!(tell::report(&report).contains("0 rooms in 0 bytes"));
+}
+
+fn instance(number: i64, name: &str, lease_until: &str, units: &[&str]) -> InstanceRecord {
+    InstanceRecord {
+        incarnation: IncarnationId(number),
+        name: name.into(),
+        version: "1.2.3".into(),
+        started_at: at(BEGUN),
+        heartbeat_at: at(SIGNED),
+        lease_until: at(lease_until),
+        draining: number == 8,
+        units: units.iter().map(|unit| ((*unit).to_owned(), 3)).collect(),
+    }
+}
+
+/// As `status` looks at a server at this instant.
+fn of_server(instances: Vec<InstanceRecord>, sign: Option<SignOfLife>, now: &str) -> Report {
+    let daemons = Daemons::OfServer(instances.clone(), at(now));
+    let mut report = Report::of(&daemons, sign, at(now)).unwrap();
+    let told = instances.into_iter().map(|one| Instance::of(one, at(now)));
+    report.add(Work { instances: told.collect(), ..Work::default() }).unwrap();
+    report
+}
+
+#[test]
+fn of_several_instances_each_is_told_with_what_it_has() {
+    let now = "2026-03-30T07:00:04Z";
+    let all = vec![
+        instance(7, "blue", "2026-03-30T07:00:10Z", &["schedules", "widget/a", "widget/b"]),
+        instance(8, "green\u{1b}[2J", "2026-03-30T07:00:10Z", &["widget/c"]),
+        instance(9, "red", "2026-03-30T07:00:01Z", &[]),
+    ];
+    let mut status = quiet();
+    status["fleet"] = json!({"incarnation": 8, "alive": 2});
+    let report = of_server(all, Some(signed(&status, false)), now);
+    assert!(report.is_healthy());
+    assert_eq!(report.life, Life::Running(Who::Instances(2)), "a lease has run out");
+    let value = report.value();
+    assert_eq!((&value["running"], &value["pid"]), (&json!(true), &json!(null)));
+    let told_of = |n: usize| {
+        let one = &value["instances"][n];
+        json!([one["incarnation"], one["alive"], one["draining"], one["schedules"], one["widgets"]])
+    };
+    assert_eq!(told_of(0), json!([7, true, false, true, 2]));
+    assert_eq!(told_of(1), json!([8, true, true, false, 1]));
+    assert_eq!(told_of(2), json!([9, false, false, false, 0]));
+    assert_eq!(value["instances"][0]["units"][1], json!({"name": "widget/a", "term": 3}));
+    let told = told(&report);
+    assert_snapshot!(told.split("\n\n").take(2).collect::<Vec<_>>().join("\n\n"));
+}
+
+#[test]
+fn instances_whose_leases_have_run_out_do_not_run() {
+    let all = vec![instance(7, "blue", "2026-03-30T07:00:10Z", &["schedules"])];
+    let report = of_server(all, Some(signed(&quiet(), false)), "2026-03-30T07:00:10Z");
+    assert_eq!(report.life, Life::Gone);
+    assert!(!report.is_healthy() && told(&report).contains("lost"), "{}", told(&report));
+}
+
+#[test]
+fn what_an_instance_said_before_those_that_run_began_is_no_news() {
+    let later = InstanceRecord {
+        started_at: at("2026-03-30T07:00:01Z"),
+        ..instance(7, "blue", "2026-03-30T07:00:14Z", &[])
+    };
+    let now = "2026-03-30T07:00:04Z";
+    let report = of_server(vec![later], Some(signed(&quiet(), false)), now);
+    assert!(matches!(report.life, Life::Starting(Who::Instances(1), _)), "{:?}", report.life);
+    assert!(told(&report).starts_with("starting: one instance runs since"), "{}", told(&report));
 }

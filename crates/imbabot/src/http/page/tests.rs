@@ -33,7 +33,11 @@ fn all(name: &str) -> Value {
         "waiting": [{"delivery": delivery, "state": name, "widget": name, "room": 7, "name": name,
             "cause": name, "since": at, "expires_at": at, "reason": name, "text": name}],
         "bots": {name: {"health": name, "events_waiting": 1, "events_poisoned": 2}},
+        "instances": [{"incarnation": 7, "name": name, "version": name, "started_at": at,
+            "heartbeat_at": at, "alive_until": at, "alive": false, "draining": false,
+            "schedules": true, "widgets": 2, "units": [{"name": name, "term": 3}]}],
         "unread": name,
+        "fleet": {"incarnation": 7, "alive": 2, "units": {name: 1}, "draining": true, "last_heartbeat": at},
     })
 }
 
@@ -62,6 +66,15 @@ fn what_is_wrong_is_told_first_with_since_when_and_what_to_do() {
 }
 
 #[test]
+fn instances_are_shown_where_there_are_several() {
+    let html = shown(all("blue"));
+    for words in ["Instances", ">blue<", ">lost<", "Its lease ended 12m4s ago", ">here<"] {
+        assert!(html.contains(words), "{words}: {html}");
+    }
+    assert!(!shown(json!({"ready": true})).contains("Instances"));
+}
+
+#[test]
 fn a_daemon_that_keeps_its_promises_is_ready_and_nothing_is_wrong() {
     let html = shown(json!({"ready": true, "version": "1.2.3"}));
     assert!(html.contains(">Ready<") && html.contains("<title>ready"), "{html}");
@@ -71,6 +84,24 @@ fn a_daemon_that_keeps_its_promises_is_ready_and_nothing_is_wrong() {
     for words in ["Nothing waits.", "Nothing is announced.", "No bot is configured."] {
         assert!(html.contains(words), "{words}");
     }
+}
+
+#[test]
+fn an_instance_is_marked_on_its_own_page() {
+    let mut status = all("main");
+    assert!(shown(status.clone()).contains(">7 <small>this one</small></td>"));
+    status["fleet"]["incarnation"] = 8.into();
+    assert!(shown(status).contains(">7</td>"));
+}
+
+#[test]
+fn an_instance_without_the_schedules_says_who_has_them() {
+    let mut status = all("main");
+    status["next"] = json!([]);
+    status["fleet"]["units"] = json!({"schedules": 4});
+    assert!(shown(status.clone()).contains("Nothing is announced."));
+    status["fleet"]["units"] = json!({});
+    assert!(shown(status).contains("The schedules are another instance"));
 }
 
 #[test]
