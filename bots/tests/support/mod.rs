@@ -6,6 +6,9 @@
 #![allow(clippy::print_stdout, reason = "what was measured is told")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod postgres;
+pub(crate) mod wall;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
