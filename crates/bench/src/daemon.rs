@@ -5,8 +5,6 @@
 mod claims;
 mod contender;
 mod naive;
-mod process;
-mod server;
 mod start;
 
 use std::path::PathBuf;
@@ -14,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::server::Server;
 use crate::table::{self, Line, Mark, median, say};
 use contender::Contender;
-use server::Server;
 
 pub(crate) use naive::{NAIVE, run as naive};
 pub(crate) use start::run as start;
@@ -37,7 +35,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 /// The binary that `cargo build --release` made beside this one.
-fn binary() -> anyhow::Result<PathBuf> {
+pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name("imbabot");
     let path = std::env::var_os("IMBABOT").map_or(beside, Into::into);
     anyhow::ensure!(

@@ -5,9 +5,12 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time as it is")]
 
 mod daemon;
+mod fleet;
 mod lists;
+mod process;
 mod rehearse;
 mod schedules;
+mod server;
 mod table;
 
 use std::process::ExitCode;
@@ -17,6 +20,7 @@ lists      P1 to P5: a list in memory, compared with the last one
 daemon     P6: the whole daemon over HTTP, with 100,000 rooms and with a million
 start      P14 to P16: how soon it starts, what memory it takes, how large it is
 schedules  P10 to P12: schedules by the hundred thousand, beside tokio-cron-scheduler
+fleet      several instances on one PostgreSQL (IMBABOT_DATABASE_URL), and what a widget costs
 rehearse   P17: a year of the sample configuration over 1,000 rooms";
 
 fn main() -> ExitCode {
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
         ["daemon"] => daemon::run(),
         ["start"] => daemon::start(),
         [daemon::NAIVE, _] => daemon::naive(),
+        ["fleet"] => fleet::run(),
         ["rehearse"] => rehearse::run(),
         ["schedules"] => schedules::run(),
         ["schedules", part] => schedules::part(part),

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::naive::{NAIVE, NODE, PAUSE, PYTHON, TELEGRAM};
-use super::process;
-use super::server::Server;
+use crate::process;
+use crate::server::Server;
 
 /// A process; it is killed with this.
 pub(super) struct Contender {

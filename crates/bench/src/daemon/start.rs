@@ -6,8 +6,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::contender::Contender;
-use super::server::Server;
 use super::{PATIENCE, ROUNDS, binary};
+use crate::server::Server;
 use crate::table::{self, Line, Mark, median, say};
 
 const ROOMS: u64 = 1_000;

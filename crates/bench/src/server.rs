@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::lists::body::{Site, room};
 
 /// The server; it ends with the process.
-pub(super) struct Server {
+pub(crate) struct Server {
     port: u16,
     shared: Arc<Shared>,
 }
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Server {
-    pub(super) fn start(rooms: u64) -> anyhow::Result<Self> {
+    pub(crate) fn start(rooms: u64) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let state = State {
@@ -59,17 +59,17 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) fn url(&self, who: &str) -> String {
+    pub(crate) fn url(&self, who: &str) -> String {
         format!("http://127.0.0.1:{}/{who}", self.port)
     }
 
     /// From now on one room in so many is another one in each answer.
-    pub(super) fn change_one_in(&self, one_in: u64) {
+    pub(crate) fn change_one_in(&self, one_in: u64) {
         self.shared.state().one_in = one_in;
     }
 
     /// Waits until this one has asked for its rooms so often.
-    pub(super) fn wait_for(&self, who: &str, times: u64, patience: Duration) -> anyhow::Result<()> {
+    pub(crate) fn wait_for(&self, who: &str, times: u64, patience: Duration) -> anyhow::Result<()> {
         let state = self.shared.state();
         let is_short = |state: &mut State| state.requests.get(who).is_none_or(|n| *n < times);
         let waited = self.shared.asked.wait_timeout_while(state, patience, is_short);
@@ -78,8 +78,13 @@ impl Server {
         Ok(())
     }
 
+    /// How many messages were confirmed.
+    pub(crate) fn messages(&self) -> u64 {
+        self.shared.state().messages
+    }
+
     /// How often this one has asked for its rooms.
-    pub(super) fn requests(&self, who: &str) -> u64 {
+    pub(crate) fn requests(&self, who: &str) -> u64 {
         self.shared.state().requests.get(who).copied().unwrap_or(0)
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 
 /// A field of `/proc/…/status`, in MiB.
-pub(super) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
+pub(crate) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
     let kib: f64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse()?;
@@ -13,12 +13,12 @@ pub(super) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
 }
 
 /// From now on the peak is counted anew.
-pub(super) fn forget_peak(pid: u32) -> anyhow::Result<()> {
+pub(crate) fn forget_peak(pid: u32) -> anyhow::Result<()> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
 /// How long its threads were on a processor, in seconds.
-pub(super) fn cpu(pid: u32) -> anyhow::Result<f64> {
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<f64> {
     let mut nanoseconds = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may have ended meanwhile.
