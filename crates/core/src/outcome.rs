@@ -93,6 +93,8 @@ outcome_codes! {
     ClosedBeforeWrite = "closed_before_write",
     /// The request could not be made.
     Unsendable = "unsendable",
+    /// The claim was too old by the time the request could have left: it did not leave.
+    ClaimTooOld = "claim_too_old",
     /// No answer in time.
     NoAnswer = "no_answer",
     /// Reset, closed, or nonsense instead of an answer.
@@ -214,6 +216,8 @@ pub struct SendOutcome {
 pub enum Seen<'a> {
     /// No answer began.
     Failed(&'a TransportError),
+    /// Nothing was begun: what had been claimed was claimed too long ago, and may be another's by now.
+    TooLate,
     /// An answer began.
     Answer {
         /// The HTTP status.

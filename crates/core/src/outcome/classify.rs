@@ -15,6 +15,7 @@ use crate::wire::{Reply, words_of};
 pub fn classify(request: &SendMsg, seen: Seen<'_>, rules: &ClassifyRules) -> SendOutcome {
     match seen {
         Seen::Failed(error) => failed(error),
+        Seen::TooLate => too_late(),
         Seen::Answer { status, headers, body } => {
             let mut outcome = answered(request, status, headers, body, rules);
             outcome.http_status = Some(status);
@@ -39,6 +40,12 @@ fn failed(error: &TransportError) -> SendOutcome {
         _ => OutcomeCode::ConnectFailed,
     };
     outcome(Class::NotSent, code, &detail, Advice::Backoff)
+}
+
+/// It says nothing about the server, and nothing is gained by waiting.
+fn too_late() -> SendOutcome {
+    let detail = "this process stood still for longer than its lease";
+    outcome(Class::NotSent, OutcomeCode::ClaimTooOld, detail, Advice::None)
 }
 
 fn answered(

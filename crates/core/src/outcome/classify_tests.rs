@@ -64,6 +64,12 @@ fn closed_before_anything_was_written_is_not_sent() {
 }
 
 #[test]
+fn what_was_claimed_too_long_ago_is_not_sent_and_nothing_is_waited_for() {
+    let outcome = classify(&request(), Seen::TooLate, &ClassifyRules::default());
+    check(&outcome, Class::NotSent, "claim_too_old", &Advice::None);
+}
+
+#[test]
 fn reset_silence_and_garbage_are_ambiguous() {
     check(&failure(NetCode::Interrupted), Class::Ambiguous, "connection_lost", &Advice::None);
     check(&failure(NetCode::Timeout), Class::Ambiguous, "no_answer", &Advice::None);
