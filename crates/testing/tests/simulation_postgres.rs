@@ -6,9 +6,14 @@
 #[path = "../../store/tests/postgres_support/mod.rs"]
 mod postgres_support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use imbabot_store::Bodies;
 use imbabot_testing::simulation::{generate, run_on};
 use postgres_support::{Database, database};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Histories of so many operations, from this seed on.
 fn seeds(from: u64, count: u64, length: usize) {
@@ -21,7 +26,10 @@ fn seeds(from: u64, count: u64, length: usize) {
     for seed in from..from + count {
         let mut history = generate(seed);
         history.operations.truncate(length);
-        let outcome = run_on(&history, database.store(Bodies::Full));
+        // Heartbeats go by the simulated time, of which days pass.
+        let schema = database.name();
+        let store = database.connect(&schema, Bodies::Full, DAY).temporary(&schema);
+        let outcome = run_on(&history, Arc::new(store));
         if let Some(problem) = outcome.problem {
             panic!("seed {seed}, operation {}: {}\n{history}", problem.at, problem.found);
         }
