@@ -125,7 +125,7 @@ fn sends(binary: &Path, url: Option<&str>, instances: usize, run: usize) -> anyh
     );
     for widget in &widgets {
         more.push_str(&format!(
-            "[[schedule]]\nid = \"{widget}\"\nat = \"2099-01-01T00:00:00\"\nwidget = \"{widget}\"\n\
+            "[[schedule]]\nid = \"{widget}\"\nat = \"2099-01-01T00:00:00\"\nwidgets = [\"{widget}\"]\n\
              rooms = {{ all = true }}\ntext = \"Hello!\"\n"
         ));
     }
