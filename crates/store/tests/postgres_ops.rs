@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use imbabot_bot::{DeliveryId, WidgetName};
-use imbabot_core::MessageId;
 use imbabot_store::*;
 
-use given::{RULES, at, message, widget};
+use given::{RULES, at, message};
 use postgres_support::{Database, Hand, database};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -239,57 +238,13 @@ fn a_trigger_that_is_off_and_an_index_that_does_not_hold_are_found() {
 /// A store with a delivery that was delivered, one that waits, an occurrence and a run.
 fn lived_in(database: &Database) -> (PostgresStore, Hand) {
     let (store, _two, hand) = two(database);
-    let run = block_on(store.begin(at(0), "1", RULES)).unwrap().incarnation;
-    block_on(store.enqueue(at(0), vec![message("sent", 1)])).unwrap();
-    let request =
-        ClaimRequest { now: at(1), incarnation: run, widgets: vec![widget()], only: None };
-    assert_eq!(block_on(store.claim(request)).unwrap().deliveries.len(), 1);
-    let outcome = Settled {
-        delivery: DeliveryId::of_key("sent"),
-        attempt: 1,
-        class: Class::Delivered,
-        code: "accepted".into(),
-        http_status: Some(200),
-        detail: String::new(),
-        next: Next::Delivered { message: MessageId(1), uuid: None, time: None },
-    };
-    block_on(store.settle(at(2), RULES, vec![outcome])).unwrap();
-    block_on(store.enqueue(at(3), vec![message("waits", 2)])).unwrap();
-    let adopted = AdoptSchedule { key: "s".into(), definition: "d".into() };
-    block_on(store.adopt_schedules(at(0), vec![adopted])).unwrap();
-    let commit = OccurrenceCommit {
-        key: "s".into(),
-        now: at(100),
-        from: at(0),
-        through: at(100),
-        occurrences: vec![NewOccurrence {
-            id: format!("s@{}", at(100).compact()),
-            nominal_at: at(100),
-            outcome: OccurrenceOutcome::Skipped,
-            reason: Some("no_rooms".into()),
-            targets: Vec::new(),
-            events: Vec::new(),
-        }],
-        ranges: vec![NewRange {
-            outcome: OccurrenceOutcome::Missed,
-            reason: "misfire".into(),
-            from: at(10),
-            to: at(90),
-            count: 9,
-        }],
-    };
-    assert!(block_on(store.commit_occurrences(commit)).unwrap());
+    given::lived_in(&store);
     (store, hand)
 }
 
-/// All that it finds, however small the batches.
+/// All that it finds, each once.
 fn found(store: &PostgresStore, batch: usize) -> Vec<String> {
-    let (mut mark, mut found) = (Some(InspectionMark::default()), Vec::new());
-    while let Some(at) = mark {
-        let inspected = block_on(store.inspect(at, batch)).unwrap();
-        found.extend(inspected.found);
-        mark = inspected.next;
-    }
+    let mut found = given::found(store, batch);
     found.sort();
     found.dedup();
     found

@@ -5,9 +5,13 @@
 
 use std::time::Duration;
 
-use imbabot_bot::Policy;
-use imbabot_core::{RoomId, Timestamp};
-use imbabot_store::{Born, NewDelivery, Settle, WidgetClaim};
+use futures_executor::block_on;
+use imbabot_bot::{DeliveryId, Policy};
+use imbabot_core::{MessageId, RoomId, Timestamp};
+use imbabot_store::{
+    AdoptSchedule, Born, ClaimRequest, Class, InspectionMark, NewDelivery, NewOccurrence, NewRange,
+    Next, OccurrenceCommit, OccurrenceOutcome, Settle, Settled, Store, WidgetClaim,
+};
 
 pub(crate) const RULES: Settle = Settle {
     wait: Duration::from_secs(10),
@@ -48,4 +52,58 @@ pub(crate) fn widget() -> WidgetClaim {
         interval: Duration::from_millis(1),
         room_interval: Duration::from_millis(1),
     }
+}
+
+/// Fills a store with a delivery that was delivered, one that waits, an occurrence and a run.
+pub(crate) fn lived_in(store: &dyn Store) {
+    let incarnation = block_on(store.begin(at(0), "1", RULES)).unwrap().incarnation;
+    block_on(store.enqueue(at(0), vec![message("sent", 1)])).unwrap();
+    let request = ClaimRequest { now: at(1), incarnation, widgets: vec![widget()], only: None };
+    assert_eq!(block_on(store.claim(request)).unwrap().deliveries.len(), 1);
+    let outcome = Settled {
+        delivery: DeliveryId::of_key("sent"),
+        attempt: 1,
+        class: Class::Delivered,
+        code: "accepted".into(),
+        http_status: Some(200),
+        detail: String::new(),
+        next: Next::Delivered { message: MessageId(1), uuid: None, time: None },
+    };
+    block_on(store.settle(at(2), RULES, vec![outcome])).unwrap();
+    block_on(store.enqueue(at(3), vec![message("waits", 2)])).unwrap();
+    let adopted = AdoptSchedule { key: "s".into(), definition: "d".into() };
+    block_on(store.adopt_schedules(at(0), vec![adopted])).unwrap();
+    let commit = OccurrenceCommit {
+        key: "s".into(),
+        now: at(100),
+        from: at(0),
+        through: at(100),
+        occurrences: vec![NewOccurrence {
+            id: format!("s@{}", at(100).compact()),
+            nominal_at: at(100),
+            outcome: OccurrenceOutcome::Skipped,
+            reason: Some("no_rooms".into()),
+            targets: Vec::new(),
+            events: Vec::new(),
+        }],
+        ranges: vec![NewRange {
+            outcome: OccurrenceOutcome::Missed,
+            reason: "misfire".into(),
+            from: at(10),
+            to: at(90),
+            count: 9,
+        }],
+    };
+    assert!(block_on(store.commit_occurrences(commit)).unwrap());
+}
+
+/// All that an inspection finds, however small the batches.
+pub(crate) fn found(store: &dyn Store, batch: usize) -> Vec<String> {
+    let (mut mark, mut found) = (Some(InspectionMark::default()), Vec::new());
+    while let Some(at) = mark {
+        let inspected = block_on(store.inspect(at, batch)).unwrap();
+        found.extend(inspected.found);
+        mark = inspected.next;
+    }
+    found
 }
