@@ -148,6 +148,26 @@ macro_rules! wrap_store {
                 fn delivery(id: DeliveryId) -> Option<DeliveryRecord>;
                 fn waits_behind_others(id: DeliveryId) -> bool;
             }
+            Fleet {
+                fn clock() -> Option<Timestamp>;
+                fn heartbeat(
+                    incarnation: IncarnationId,
+                    serves: &[Unit],
+                    settle: Settle
+                ) -> Standing;
+                fn instances() -> Vec<InstanceRecord>;
+                fn drain(now: Timestamp, incarnation: IncarnationId, draining: bool) -> bool;
+            }
+        }
+        $crate::flaky::wrap_plain_groups! { $store via $through }
+    };
+}
+pub(crate) use wrap_store;
+
+/// The groups of verbs of which nobody that stands before a store makes anything of its own.
+macro_rules! wrap_plain_groups {
+    ($store:ident via $through:path) => {
+        $crate::flaky::wrap_groups! { $store via $through;
             Schedules {
                 fn adopt_schedules(now: Timestamp, schedules: Vec<AdoptSchedule>) -> Vec<Cursor>;
                 fn cursors() -> Vec<Cursor>;
@@ -194,19 +214,9 @@ macro_rules! wrap_store {
                 fn learn(learned: Learned) -> ();
                 fn learned() -> Vec<Learned>;
             }
-            Fleet {
-                fn clock() -> Option<Timestamp>;
-                fn heartbeat(
-                    incarnation: IncarnationId,
-                    serves: &[Unit],
-                    settle: Settle
-                ) -> Standing;
-                fn instances() -> Vec<InstanceRecord>;
-                fn drain(now: Timestamp, incarnation: IncarnationId, draining: bool) -> bool;
-            }
         }
     };
 }
-pub(crate) use wrap_store;
+pub(crate) use wrap_plain_groups;
 
 wrap_store!(FlakyStore);

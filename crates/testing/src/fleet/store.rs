@@ -444,53 +444,9 @@ wrap_groups! { FleetStore;
             }
         }
     }
-    Schedules {
-        fn adopt_schedules(now: Timestamp, schedules: Vec<AdoptSchedule>) -> Vec<Cursor>;
-        fn cursors() -> Vec<Cursor>;
-        fn commit_occurrences(step: OccurrenceCommit) -> bool;
-        fn recorded(key: &str, after: Timestamp, until: Timestamp) -> BTreeSet<Timestamp>;
-        fn runs_across(key: &str, at: Timestamp) -> Vec<RangeRecord>;
-        fn shorten_run(now: Timestamp, run: &RangeRecord, to: Timestamp, count: u64) -> bool;
-        fn trigger(now: Timestamp, key: &str, occurrence: NewOccurrence) -> ();
-        fn pinned(limit: usize) -> Vec<Pinned>;
-        fn expand(batch: Expansion) -> bool;
-        fn pause_schedule(now: Timestamp, key: &str, paused: bool) -> bool;
-    }
-    Operations {
-        fn pause(now: Timestamp, scope: &PauseScope, paused: bool) -> bool;
-        fn paused() -> Vec<PauseScope>;
-        fn deliveries(filter: &DeliveryFilter) -> Vec<DeliveryRecord>;
-        fn cancel(now: Timestamp, filter: &CancelFilter) -> Vec<DeliveryId>;
-        fn retry(now: Timestamp, id: DeliveryId, accept_duplicate: bool) -> RetryVerdict;
-        fn resolve(now: Timestamp, id: DeliveryId, as_: Resolution) -> Option<DeliveryState>;
-        fn events(poisoned_only: bool, limit: usize) -> Vec<EventRecord>;
-        fn retry_event(now: Timestamp, id: &str) -> bool;
-        fn tally() -> Tally;
-        fn backlog(limit: usize) -> Backlog;
-        fn prune(now: Timestamp, before: Timestamp, limit: usize) -> u64;
-        fn check_integrity(thorough: bool) -> Option<String>;
-        fn cared(care: Care) -> ();
-        fn care() -> Vec<Care>;
-        fn sign(sign: SignOfLife) -> ();
-        fn last_sign() -> Option<SignOfLife>;
-    }
-    Ledger {
-        fn ledger(since: i64, limit: usize) -> Vec<LedgerLine>;
-        fn strays(limit: usize) -> Vec<String>;
-        fn inspect(mark: InspectionMark, limit: usize) -> Inspected;
-    }
-    Explanations {
-        fn note_breakers(changes: Vec<BreakerChange>) -> ();
-        fn lasting_stoppages() -> Vec<Stoppage>;
-        fn delivery_story(id: DeliveryId) -> Option<DeliveryStory>;
-        fn occurrence_story(id: &str, key: &str, nominal_at: Timestamp) -> OccurrenceStory;
-        fn schedule_story(key: &str, until: Timestamp) -> ScheduleStory;
-    }
-    Knowledge {
-        fn learn(learned: Learned) -> ();
-        fn learned() -> Vec<Learned>;
-    }
 }
+
+crate::flaky::wrap_plain_groups!(FleetStore via std::convert::identity);
 
 #[async_trait::async_trait]
 impl Fleet for FleetStore {
