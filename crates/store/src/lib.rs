@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod operations;
 pub mod outbox;
 pub mod postgres;
+mod rules;
 pub mod schedules;
 pub mod snapshots;
 pub mod sqlite;

@@ -126,7 +126,7 @@ impl PostgresStore {
             config.ssl_mode(SslMode::Disable);
         }
         let idle = IDLE.min(options.lease / 3);
-        let link = Link::start(config, tls()?, &link::Terms { schema: schema.into(), idle })?;
+        let link = Link::start(config, tls()?, schema, idle)?;
         let accepts = options.unsafe_durability;
         let facts = server::look(&link, accepts).await?;
         let name = schema.to_owned();
@@ -152,10 +152,6 @@ impl PostgresStore {
     #[must_use]
     pub fn server(&self) -> &ServerFacts {
         &self.facts
-    }
-
-    fn terms(&self) -> fleet::Terms {
-        fleet::Terms { name: self.options.instance.clone(), lease: self.options.lease }
     }
 }
 

@@ -73,6 +73,9 @@ pub struct PollCommit {
     pub last: bool,
 }
 
+/// A selector looks at so many rooms at a time.
+const PAGE: usize = 1_000;
+
 /// Reading and committing snapshots.
 #[async_trait]
 pub trait Snapshots {
@@ -102,6 +105,21 @@ pub trait Snapshots {
 
     /// The listed rooms that the selector chooses, ascending: one pass, nothing but the result is
     /// held.
-    async fn select_rooms(&self, widget: &WidgetName, selector: &RoomSelector)
-    -> Result<Vec<Room>>;
+    async fn select_rooms(
+        &self,
+        widget: &WidgetName,
+        selector: &RoomSelector,
+    ) -> Result<Vec<Room>> {
+        if let Some(ids) = selector.only_ids() {
+            return self.rooms_by_id(widget, ids).await;
+        }
+        let mut chosen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.rooms_after(widget, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(chosen) };
+            after = Some(last.id);
+            chosen.extend(page.into_iter().filter(|room| selector.matches(room)));
+        }
+    }
 }

@@ -9,18 +9,12 @@ use imbabot_core::Timestamp;
 
 use super::row::{get, instant};
 use super::tx::{Tx, params};
-use super::{Bodies, PostgresStore, inbox, journal, outbox, schema};
+use super::{Bodies, PostgresOptions, PostgresStore, inbox, journal, outbox, schema};
 use crate::error::Result;
 use crate::fleet::{Fleet, InstanceRecord, Membership, Standing, Unit};
 use crate::lifecycle::{IncarnationId, IncarnationRecord, Settle};
 use crate::operations::OperatorRecord;
-
-/// What an instance says of itself, and how long it is believed.
-#[derive(Debug, Clone)]
-pub(super) struct Terms {
-    pub(super) name: String,
-    pub(super) lease: std::time::Duration,
-}
+use crate::rules::micros;
 
 /// What was done for runs that were over.
 #[derive(Debug, Default)]
@@ -154,12 +148,17 @@ pub(super) async fn left_sending(
 pub(super) async fn lease(
     tx: &Tx<'_>,
     incarnation: IncarnationId,
-    terms: &Terms,
+    options: &PostgresOptions,
     clock: Timestamp,
 ) -> Result<()> {
     tx.execute(
         "INSERT INTO lease (incarnation, name, heartbeat_at, until) VALUES ($1, $2, $3, $4)",
-        params![incarnation.0, terms.name, clock.as_micros(), (clock + terms.lease).as_micros()],
+        params![
+            incarnation.0,
+            options.instance,
+            clock.as_micros(),
+            (clock + options.lease).as_micros()
+        ],
     )
     .await?;
     Ok(())
@@ -197,11 +196,11 @@ impl Fleet for PostgresStore {
         serves: &[Unit],
         settle: Settle,
     ) -> Result<Standing> {
-        let (bodies, terms) = (self.bodies, self.terms());
+        let (bodies, lease) = (self.bodies, self.options.lease);
         let names: BTreeMap<String, Unit> =
             serves.iter().map(|unit| (unit.to_string(), unit.clone())).collect();
         // The lease first and by itself: whatever the rest has to wait for, this instance is alive.
-        let lease = i64::try_from(terms.lease.as_micros()).unwrap_or(i64::MAX);
+        let length = micros(lease);
         // Who serves nothing is about to stop: the others do not leave it a share.
         let stopping = serves.is_empty();
         let draining = self
@@ -218,7 +217,7 @@ impl Fleet for PostgresStore {
                            AND EXISTS (SELECT 1 FROM incarnation
                                        WHERE id = $1 AND ended_at IS NULL)
                          RETURNING draining",
-                        params![incarnation.0, lease, stopping],
+                        params![incarnation.0, length, stopping],
                     )
                     .await?;
                 row.map_or_else(|| Err(super::link::fenced()), |row| get::<bool>(&row, 0))
@@ -229,7 +228,7 @@ impl Fleet for PostgresStore {
             .lease(async move |tx| {
                 let now = clock(tx).await?;
                 let mut ended = Vec::new();
-                turned_back(tx, now, lease).await?;
+                turned_back(tx, now, length).await?;
                 // Not itself, however long this had to wait after it was heard.
                 let over = over(tx, now, None).await?;
                 for over in over.into_iter().filter(|over| *over != incarnation) {
@@ -249,7 +248,6 @@ impl Fleet for PostgresStore {
                 }
                 let alive = usize::try_from(alive(tx).await?).unwrap_or(usize::MAX);
                 let now = clock(tx).await?;
-                let lease = terms.lease;
                 Ok(Membership { now, lease, units, draining, alive, ended })
             })
             .await?;

@@ -2,24 +2,16 @@
 //! goes back is noticed, and that whatever was put off by the other one is put off no longer than it
 //! would have been. Moves no row from one state to another.
 
-use std::time::Duration;
-
 use imbabot_core::Timestamp;
 
 use super::lane::Lanes;
 use super::tx::{Tx, params};
 use crate::error::Result;
-
-/// So exactly it is noted: a busy store does not write it with every message.
-const EXACT: Duration = Duration::from_millis(500);
-
-fn key(widget: &str) -> String {
-    format!("clock/{widget}")
-}
+use crate::rules::{HINDSIGHT, clock_key};
 
 /// The lanes of these widgets are judged by this clock.
 pub(super) async fn note(tx: &Tx<'_>, now: Timestamp, widgets: &[&str]) -> Result<()> {
-    let keys: Vec<String> = widgets.iter().map(|widget| key(widget)).collect();
+    let keys: Vec<String> = widgets.iter().map(|widget| clock_key(widget)).collect();
     tx.execute(
         "WITH known AS (
              UPDATE rate r SET tat = $2
@@ -30,7 +22,7 @@ pub(super) async fn note(tx: &Tx<'_>, now: Timestamp, widgets: &[&str]) -> Resul
          INSERT INTO rate (key, tat) SELECT k.key, $2 FROM unnest($1) AS k (key)
          WHERE NOT EXISTS (SELECT 1 FROM rate r WHERE r.key = k.key) ORDER BY 1
          ON CONFLICT (key) DO NOTHING",
-        params![keys, now.as_micros(), (now - EXACT).as_micros()],
+        params![keys, now.as_micros(), (now - HINDSIGHT).as_micros()],
     )
     .await?;
     Ok(())
@@ -44,7 +36,7 @@ pub(super) async fn look_again(
     widgets: &[&str],
     locked: &Lanes,
 ) -> Result<()> {
-    let keys: Vec<String> = widgets.iter().map(|widget| key(widget)).collect();
+    let keys: Vec<String> = widgets.iter().map(|widget| clock_key(widget)).collect();
     let (names, rooms, senders) = locked.columns();
     tx.execute(
         "UPDATE delivery d SET next_attempt_at = greatest($4, d.next_attempt_at - (c.tat - $4))

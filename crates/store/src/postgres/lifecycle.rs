@@ -15,7 +15,7 @@ use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settl
 #[async_trait]
 impl Lifecycle for PostgresStore {
     async fn begin(&self, now: Timestamp, version: &str, settle: Settle) -> Result<Begun> {
-        let (version, bodies, terms) = (version.to_owned(), self.bodies, self.terms());
+        let (version, bodies, options) = (version.to_owned(), self.bodies, self.options.clone());
         let begun = self
             .link
             .write(async move |tx| {
@@ -33,14 +33,14 @@ impl Lifecycle for PostgresStore {
                     )
                     .await?;
                 let incarnation = IncarnationId(get(&row, 0)?);
-                fleet::lease(tx, incarnation, &terms, clock).await?;
+                fleet::lease(tx, incarnation, &options, clock).await?;
                 let record = IncarnationRecord {
                     id: incarnation,
                     started_at: now,
                     ended_at: None,
                     clean: None,
                     version: version.clone(),
-                    instance: Some(terms.name.clone()),
+                    instance: Some(options.instance.clone()),
                 };
                 journal::incarnation(tx, now, &record).await?;
                 if fleet::alive(tx).await? <= 1 {

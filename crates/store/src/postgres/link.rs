@@ -72,16 +72,6 @@ pub(super) struct Link {
     seen: std::sync::Mutex<Option<i64>>,
 }
 
-/// How transactions are made.
-#[derive(Debug, Clone)]
-pub(super) struct Terms {
-    /// The schema that holds the tables.
-    pub(super) schema: String,
-    /// A transaction that its process forgot in the middle is ended after this, so that a process
-    /// that was stopped holds up nobody for longer than its lease.
-    pub(super) idle: Duration,
-}
-
 /// How transactions of each kind begin.
 struct Begins {
     write: String,
@@ -94,15 +84,14 @@ struct Begins {
 }
 
 impl Begins {
-    fn of(terms: &Terms) -> Self {
+    fn of(schema: &str, idle: Duration) -> Self {
         // Our statements read little. Where the database takes one for large, to compile it costs a
         // hundred times what it does.
-        let schema = &terms.schema;
         let limits = format!(
             "SET LOCAL search_path TO \"{schema}\"; SET LOCAL lock_timeout = '5s'; \
              SET LOCAL statement_timeout = '20s'; SET LOCAL jit = off; \
              SET LOCAL idle_in_transaction_session_timeout = '{}ms'",
-            terms.idle.as_millis()
+            idle.as_millis()
         );
         Self {
             write: format!(
@@ -135,7 +124,6 @@ struct Inner {
     closing: Arc<AtomicBool>,
     session: Arc<AtomicI64>,
     taken: Arc<Taken>,
-    chance: RefCell<u64>,
     /// Whose marks these are; nobody else's number.
     link: i64,
     /// How many transactions were marked.
@@ -233,11 +221,32 @@ impl Drop for Link {
     }
 }
 
+/// A function for each kind of transaction.
+macro_rules! ways {
+    ($($(#[$doc:meta])* $name:ident: $mode:ident;)+) => {$(
+        $(#[$doc])*
+        pub(super) async fn $name<T, F>(&self, verb: F) -> Result<T>
+        where
+            T: Send + 'static,
+            F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
+        {
+            self.run(Mode::$mode, verb).await
+        }
+    )+};
+}
+
 impl Link {
-    pub(super) fn start(config: Config, tls: MakeRustlsConnect, terms: &Terms) -> Result<Self> {
+    /// Begins. The tables are in this schema; a transaction that its process forgot in the middle is
+    /// ended after `idle`, so that a process that was stopped holds up nobody for longer than its lease.
+    pub(super) fn start(
+        config: Config,
+        tls: MakeRustlsConnect,
+        schema: &str,
+        idle: Duration,
+    ) -> Result<Self> {
         let (session, taken) = (Arc::new(AtomicI64::new(0)), Arc::new(Taken::default()));
         let closing = Arc::new(AtomicBool::new(false));
-        let begins = Begins::of(terms);
+        let begins = Begins::of(schema, idle);
         let no_thread = |what: &str| {
             Error::new(ErrorKind::Unusable, format!("no thread for the store: {what}"))
         };
@@ -255,7 +264,6 @@ impl Link {
                 local.block_on(&runtime, async move {
                     let pools = (pool(&config, &tls, CONNECTIONS), pool(&config, &tls, 1));
                     if let (Ok(pool), Ok(lease)) = pools {
-                        let chance = RefCell::new(u64::from(std::process::id()) | 1);
                         let inner = Inner {
                             pool,
                             lease,
@@ -263,8 +271,7 @@ impl Link {
                             closing: ends,
                             session: of_thread,
                             taken: lines,
-                            chance,
-                            link: RandomState::new().build_hasher().finish().cast_signed(),
+                            link: chance().cast_signed(),
                             marks: Cell::new(0),
                             free: RefCell::default(),
                             slots: Cell::new(0),
@@ -287,69 +294,23 @@ impl Link {
         })
     }
 
-    /// Runs a verb that changes something, whoever asks.
-    pub(super) async fn write<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Write, verb).await
-    }
-
-    /// Runs a verb of a run: refused if the run was ended by others. In a process that has begun none,
-    /// the same as [`Link::write`].
-    pub(super) async fn fenced<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Fenced, verb).await
-    }
-
-    /// The same for what a run's lease hangs on: it waits for no other verb of this process.
-    pub(super) async fn lease<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Lease, verb).await
-    }
-
-    /// Runs a verb that only reads; all its statements see one instant.
-    pub(super) async fn read<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Read, verb).await
-    }
-
-    /// Runs something that has the store for itself and takes as long as it takes. What it captured may
-    /// be used up by a first try: then it says so in a second one.
-    pub(super) async fn whole<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Whole, verb).await
-    }
-
-    /// Makes or upgrades the tables.
-    pub(super) async fn make<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Make, verb).await
-    }
-
-    /// Reads what there is without any table of ours.
-    pub(super) async fn bare<T, F>(&self, verb: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        self.run(Mode::Bare, verb).await
+    ways! {
+        /// Runs a verb that changes something, whoever asks.
+        write: Write;
+        /// Runs a verb of a run: refused if the run was ended by others. In a process that has begun
+        /// none, the same as [`Link::write`].
+        fenced: Fenced;
+        /// The same for what a run's lease hangs on: it waits for no other verb of this process.
+        lease: Lease;
+        /// Runs a verb that only reads; all its statements see one instant.
+        read: Read;
+        /// Runs something that has the store for itself and takes as long as it takes. What it captured
+        /// may be used up by a first try: then it says so in a second one.
+        whole: Whole;
+        /// Makes or upgrades the tables.
+        make: Make;
+        /// Reads what there is without any table of ours.
+        bare: Bare;
     }
 
     async fn run<T, F>(&self, mode: Mode, verb: F) -> Result<T>
@@ -485,7 +446,7 @@ impl Inner {
             if tries >= TRIES || self.closing.load(Ordering::Acquire) {
                 return Err(error);
             }
-            pause(self.spread(10 << tries.min(6))).await;
+            pause(spread(10 << tries.min(6))).await;
         }
     }
 
@@ -635,18 +596,20 @@ impl Inner {
                 _ => {}
             }
             tries = (tries + 1).min(5);
-            pause(self.spread(50 << tries)).await;
+            pause(spread(50 << tries)).await;
         }
     }
+}
 
-    /// Somewhere in the upper half of so many milliseconds: who collided does not meet again.
-    fn spread(&self, milliseconds: u64) -> u64 {
-        let mut chance = self.chance.borrow_mut();
-        *chance ^= *chance << 13;
-        *chance ^= *chance >> 7;
-        *chance ^= *chance << 17;
-        milliseconds / 2 + *chance % (milliseconds / 2 + 1)
-    }
+/// A number that no other process has, whatever its number and its start: where two instances collided,
+/// they must not take the same pauses.
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Somewhere in the upper half of so many milliseconds: who collided does not meet again.
+fn spread(milliseconds: u64) -> u64 {
+    milliseconds / 2 + chance() % (milliseconds / 2 + 1)
 }
 
 /// The run was ended by others.
@@ -665,10 +628,9 @@ fn unreachable<T>(error: &PoolError) -> End<T> {
             // Where it is a password or a database that is not there, no second try helps.
             if again { End::Again(error) } else { End::Failed(error) }
         }
-        PoolError::Timeout(_) => End::Failed(Error::new(
-            ErrorKind::Retryable,
-            "the database did not let us in within five seconds",
-        )),
+        PoolError::Timeout(_) => {
+            End::Failed(Error::new(ErrorKind::Retryable, "the database did not let us in in time"))
+        }
         _ => End::Failed(closed()),
     }
 }

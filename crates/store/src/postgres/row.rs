@@ -6,12 +6,11 @@ use std::str::FromStr;
 
 use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+pub(super) use crate::rules::{from_json, to_json, unreadable};
 
 /// A column as it is.
 pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> {
@@ -73,17 +72,4 @@ pub(super) fn told(text: &str) -> String {
         return text.to_owned();
     }
     text.replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}")
-}
-
-pub(super) fn unreadable(what: &str) -> Error {
-    let shown: String = what.chars().take(80).collect();
-    Error::new(ErrorKind::Undecodable, format!("a record of the store cannot be read: {shown:?}"))
-}
-
-pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| unreadable(&e.to_string()))
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| unreadable(&e.to_string()))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use imbabot_bot::{RoomSelector, WidgetName};
+use imbabot_bot::WidgetName;
 use imbabot_core::{Room, RoomId, Timestamp, User};
 use serde::de::DeserializeOwned;
 
@@ -70,24 +70,6 @@ impl Snapshots for PostgresStore {
             }
         }
         Ok(found)
-    }
-
-    async fn select_rooms(
-        &self,
-        widget: &WidgetName,
-        selector: &RoomSelector,
-    ) -> Result<Vec<Room>> {
-        if let Some(ids) = selector.only_ids() {
-            return self.rooms_by_id(widget, ids).await;
-        }
-        let mut chosen = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.room_page(widget, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(chosen) };
-            after = Some(last.id);
-            chosen.extend(page.into_iter().filter(|room| selector.matches(room)));
-        }
     }
 }
 

@@ -10,16 +10,11 @@ use rusqlite::{Connection, params};
 use super::lane::Lane;
 use super::outbox::free_at;
 use crate::error::Result;
+use crate::rules::{HINDSIGHT, clock_key};
 
-/// So exactly it is noted: a busy store does not write it with every message.
-const EXACT: Duration = Duration::from_millis(500);
 /// Two verbs may take turns with the instants they were called at. Only beyond this the clock has gone
 /// back.
 const SLIGHT: Duration = Duration::from_secs(1);
-
-fn key(widget: &str) -> String {
-    format!("clock/{widget}")
-}
 
 /// The lanes of the widget are judged by this clock.
 pub(super) fn note(tx: &Connection, widget: &str, now: Timestamp) -> Result<()> {
@@ -27,7 +22,7 @@ pub(super) fn note(tx: &Connection, widget: &str, now: Timestamp) -> Result<()> 
         "INSERT INTO rate (key, tat) VALUES (?1, ?2)
          ON CONFLICT (key) DO UPDATE SET tat = excluded.tat WHERE tat < ?3",
     )?
-    .execute(params![key(widget), now.as_micros(), (now - EXACT).as_micros()])?;
+    .execute(params![clock_key(widget), now.as_micros(), (now - HINDSIGHT).as_micros()])?;
     Ok(())
 }
 
@@ -37,7 +32,7 @@ pub(super) fn went_back_by(
     now: Timestamp,
     widget: &str,
 ) -> Result<Option<Duration>> {
-    let back = free_at(tx, &key(widget))?.since(now);
+    let back = free_at(tx, &clock_key(widget))?.since(now);
     Ok((back > SLIGHT).then_some(back))
 }
 
@@ -52,7 +47,7 @@ pub(super) fn look_again(
 ) -> Result<()> {
     if let Some(back) = back {
         tx.prepare_cached("UPDATE rate SET tat = ?2 WHERE key = ?1")?
-            .execute(params![key(widget), now.as_micros()])?;
+            .execute(params![clock_key(widget), now.as_micros()])?;
         let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
         tx.prepare_cached(
             "UPDATE delivery SET next_attempt_at = max(?2, next_attempt_at - ?3)

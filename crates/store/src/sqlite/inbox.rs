@@ -18,14 +18,7 @@ use crate::inbox::{
 };
 use crate::lifecycle::SUSPECTS_WAIT;
 use crate::outbox::{Born, DeadReason, NewDelivery};
-
-/// ImbaChat's clock counts whole seconds and a row is written a little after its message: within
-/// this much of a message of ours, a touched room was touched by it.
-const OWN: i64 = 2_000_000;
-/// While an attempt is on its way in a room, nobody can say who touched it; ask again after this.
-const WAIT: std::time::Duration = std::time::Duration::from_millis(500);
-/// No entry waits as long as this: a retry is ten seconds away at most.
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+use crate::rules::{LONGEST_WAIT, OWN, WAIT};
 
 #[async_trait]
 impl Inbox for SqliteStore {

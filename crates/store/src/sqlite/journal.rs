@@ -5,11 +5,12 @@ use imbabot_core::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::inbox::EventRecord;
 use crate::lifecycle::IncarnationRecord;
 use crate::operations::OperatorRecord;
 use crate::outbox::{AttemptRecord, DeliveryRecord};
+pub(super) use crate::rules::{from_json, to_json, unreadable};
 use crate::schedules::{OccurrenceRecord, RangeRecord};
 
 pub(super) fn append(
@@ -132,17 +133,4 @@ pub(super) fn parsed_or_none<T: std::str::FromStr>(
         return Ok(None);
     }
     parsed(row, column).map(Some)
-}
-
-pub(super) fn unreadable(what: &str) -> Error {
-    let shown: String = what.chars().take(80).collect();
-    Error::new(ErrorKind::Undecodable, format!("a record of the store cannot be read: {shown:?}"))
-}
-
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| unreadable(&e.to_string()))
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| unreadable(&e.to_string()))
 }

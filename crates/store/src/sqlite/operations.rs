@@ -17,9 +17,7 @@ use crate::operations::{
     Resolution, RetryVerdict, SignOfLife, StateCount, Tally,
 };
 use crate::outbox::{DeadReason, DeliveryRecord, DeliveryState};
-
-/// An operator's retry keeps for a minute at least.
-const RETRY_KEEPS: i64 = 60_000_000;
+use crate::rules::{RETRY_KEEPS, no_retry};
 
 #[async_trait]
 impl Operations for SqliteStore {
@@ -125,15 +123,8 @@ impl Operations for SqliteStore {
                     return Ok(RetryVerdict::Missing);
                 };
                 let unsure = state == DeliveryState::Unknown || ambiguous > 0;
-                match state {
-                    DeliveryState::Dead | DeliveryState::Unknown if !has_text => {
-                        return Ok(RetryVerdict::NotNow(state));
-                    }
-                    DeliveryState::Dead | DeliveryState::Unknown if unsure && !accept_duplicate => {
-                        return Ok(RetryVerdict::NeedsAcceptance);
-                    }
-                    DeliveryState::Dead | DeliveryState::Unknown => {}
-                    other => return Ok(RetryVerdict::NotNow(other)),
+                if let Some(verdict) = no_retry(state, unsure, has_text, accept_duplicate) {
+                    return Ok(verdict);
                 }
                 // A person wants it now, so what it keeps is counted from now; what had hardly any
                 // time left when it was recorded gets a little.

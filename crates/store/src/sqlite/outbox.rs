@@ -6,13 +6,10 @@ mod claim;
 mod hold;
 mod rate;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use imbabot_bot::{DeliveryId, Policy, WidgetName};
 use imbabot_core::{MessageId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
 
 pub(super) use attempt::{AttemptEnd, end_attempt};
 pub(super) use claim::Paused;
@@ -29,9 +26,7 @@ use crate::outbox::{
     NewDelivery, Next, Outbox, Recorded, Settled,
 };
 
-/// An answer that names a message which another delivery became is not for us, if that was so
-/// recently; later the server may really have started to count anew.
-const FOREIGN_UUID_WINDOW: Duration = Duration::from_secs(600);
+use crate::rules::{self, FOREIGN_UUID_WINDOW, agrees, micros, policy as word_of, sha256};
 
 #[async_trait]
 impl Outbox for SqliteStore {
@@ -76,7 +71,7 @@ impl Outbox for SqliteStore {
     }
 
     async fn hold_widget(&self, widget: &WidgetName, until: Timestamp) -> Result<()> {
-        let key = rate::silence_key(widget.as_str());
+        let key = rules::silence_key(widget.as_str());
         self.link
             .write(move |tx| {
                 // A hold that ends long after this one was written before the clock went back.
@@ -198,7 +193,7 @@ pub(super) fn insert(
         new.event,
         new.occurrence,
         new.schedule,
-        policy(new.policy),
+        word_of(new.policy),
         text,
         hash,
         state.as_str(),
@@ -235,7 +230,7 @@ pub(super) fn turn_unknown(
         tx.query_row("SELECT policy, resends FROM delivery WHERE seq = ?1", [seq], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
-    let at_least_once = policy == self::policy(Policy::AtLeastOnce);
+    let at_least_once = policy == word_of(Policy::AtLeastOnce);
     let again = at_least_once && resends < settle.max_resends;
     let resend_at = again.then(|| (now + settle.wait).as_micros());
     tx.prepare_cached(
@@ -388,14 +383,6 @@ fn record(
         (state, _) => state.parse().map_err(|_| journal::unreadable(state))?,
     };
     Ok(Some(Recorded { delivery: outcome.delivery, class: outcome.class, state, foreign_answer }))
-}
-
-fn agrees(class: Class, next: &Next) -> bool {
-    match next {
-        Next::Delivered { .. } => class == Class::Delivered,
-        Next::Retry { .. } | Next::Dead(_) => matches!(class, Class::NotSent | Class::Rejected),
-        Next::Unknown => class == Class::Ambiguous,
-    }
 }
 
 fn apply(
@@ -569,21 +556,6 @@ pub(super) fn requeue(
     Lane::of(tx, seq)?.refresh(tx, now)
 }
 
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn policy(policy: Policy) -> &'static str {
-    match policy {
-        Policy::AtLeastOnce => "at_least_once",
-        _ => "at_most_once",
-    }
-}
-
 fn dead_reason(text: Option<String>) -> Option<DeadReason> {
     text.and_then(|text| text.parse().ok())
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

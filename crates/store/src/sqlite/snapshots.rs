@@ -1,7 +1,7 @@
 //! The lists, element by element.
 
 use async_trait::async_trait;
-use imbabot_bot::{RoomSelector, WidgetName};
+use imbabot_bot::WidgetName;
 use imbabot_core::{Room, RoomId, Timestamp, User};
 use rusqlite::{OptionalExtension, params};
 use serde::de::DeserializeOwned;
@@ -12,8 +12,6 @@ use super::journal::from_json;
 use crate::error::Result;
 use crate::snapshots::{ListKind, PollCommit, SnapshotIndex, Snapshots};
 
-/// How many rooms a pass holds at once.
-const PAGE: usize = 1_000;
 /// How many elements of an index are read at once: a reader is free again after some ten
 /// milliseconds.
 const INDEX_PAGE: usize = 10_000;
@@ -132,24 +130,6 @@ impl Snapshots for SqliteStore {
                 Ok(found)
             })
             .await
-    }
-
-    async fn select_rooms(
-        &self,
-        widget: &WidgetName,
-        selector: &RoomSelector,
-    ) -> Result<Vec<Room>> {
-        if let Some(ids) = selector.only_ids() {
-            return self.rooms_by_id(widget, ids).await;
-        }
-        let mut chosen = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.rooms_after(widget, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(chosen) };
-            after = Some(last.id);
-            chosen.extend(page.into_iter().filter(|room| selector.matches(room)));
-        }
     }
 }
 

@@ -7,10 +7,7 @@ use crate::error::Result;
 use crate::inbox::{EventBody, EventEntry};
 use crate::postgres::row::get;
 use crate::postgres::tx::{Tx, params};
-
-/// ImbaChat's clock counts whole seconds and a row is written a little after its message: within
-/// this much of a message of ours, a touched room was touched by it.
-const OWN: i64 = 2_000_000;
+use crate::rules::OWN;
 
 /// Who made the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,11 +14,8 @@ use crate::error::Result;
 use crate::inbox::{EventClaim, EventEntry, EventOutcome};
 use crate::postgres::row::{count, from_json, get, instant, parsed};
 use crate::postgres::tx::{Tx, params};
+use crate::rules::{LONGEST_WAIT, WAIT};
 
-/// While an attempt is on its way in a room, nobody can say who touched it; ask again after this.
-const WAIT: Duration = Duration::from_millis(500);
-/// No entry waits as long as this: a retry is ten seconds away at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Own changes take no slot, so it is looked again until the slots are full, but not for ever.
 const ROUNDS: usize = 100;
 /// There was more than one claim looks at.

@@ -16,12 +16,11 @@ use crate::postgres::lane::{Lane, Lanes};
 use crate::postgres::row::{get, parsed};
 use crate::postgres::tx::{Tx, params};
 use crate::postgres::{Bodies, explanations, outbox};
+use crate::rules::{RETRY_KEEPS, no_retry};
 
 /// So many lanes or deliveries are dealt with in one transaction: however many there are, each ends in
 /// time and nobody waits for long.
 const AT_ONCE: usize = 1_000;
-/// An operator's retry keeps for a minute at least.
-const RETRY_KEEPS: i64 = 60_000_000;
 
 /// Records an operator's act.
 pub(in crate::postgres) async fn acted(
@@ -134,15 +133,8 @@ pub(super) async fn retry(
 ) -> Result<RetryVerdict> {
     let &Found { seq, state, ambiguous, has_text, .. } = found;
     let unsure = state == DeliveryState::Unknown || ambiguous;
-    match state {
-        DeliveryState::Dead | DeliveryState::Unknown if !has_text => {
-            return Ok(RetryVerdict::NotNow(state));
-        }
-        DeliveryState::Dead | DeliveryState::Unknown if unsure && !accept_duplicate => {
-            return Ok(RetryVerdict::NeedsAcceptance);
-        }
-        DeliveryState::Dead | DeliveryState::Unknown => {}
-        other => return Ok(RetryVerdict::NotNow(other)),
+    if let Some(verdict) = no_retry(state, unsure, has_text, accept_duplicate) {
+        return Ok(verdict);
     }
     // A person wants it now, so what it keeps is counted from now; what had hardly any time left when
     // it was recorded gets a little.

@@ -1,17 +1,13 @@
 //! What an attempt had to wait for, told in the transaction that lets it go. Explains; never holds
 //! anything back itself.
 
-use std::time::Duration;
-
 use imbabot_core::Timestamp;
 
 use crate::error::Result;
 use crate::outbox::Hold;
 use crate::postgres::row::{get, instant, parsed};
 use crate::postgres::tx::{Tx, params};
-
-/// A shorter wait is nobody's question.
-const SHORTEST: Duration = Duration::from_millis(100);
+use crate::rules::SHORTEST_HOLD;
 
 /// What is known at the claim, before it takes its place in the rates.
 #[derive(Debug, Clone)]
@@ -38,7 +34,7 @@ pub(super) async fn holds(
     now: Timestamp,
     held: &[Held],
 ) -> Result<Vec<Option<(Hold, Timestamp)>>> {
-    let waited = |held: &Held| now.since(held.since) >= SHORTEST;
+    let waited = |held: &Held| now.since(held.since) >= SHORTEST_HOLD;
     let Some(first) = held.iter().filter(|held| waited(held)).map(|held| held.since).min() else {
         return Ok(vec![None; held.len()]);
     };

@@ -2,11 +2,9 @@
 //! same one at the same time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
-use imbabot_bot::{DeliveryId, Policy};
+use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::outbox::{Born, DeadReason, DeliveryRecord, DeliveryState, Enqueued, NewDelivery};
@@ -15,6 +13,7 @@ use crate::postgres::journal::Lines;
 use crate::postgres::lane::{Lane, Lanes};
 use crate::postgres::row::{get, held, id, number, parsed, unreadable};
 use crate::postgres::tx::{Tx, params};
+use crate::rules::{micros, policy, sha256};
 
 /// What is there under a key.
 struct Known {
@@ -254,19 +253,4 @@ async fn insert(
         )
         .await?;
     rows.iter().map(|row| Ok((id(row, 0)?, get(row, 1)?))).collect()
-}
-
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn policy(policy: Policy) -> &'static str {
-    match policy {
-        Policy::AtLeastOnce => "at_least_once",
-        _ => "at_most_once",
-    }
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

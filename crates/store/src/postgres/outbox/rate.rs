@@ -12,20 +12,11 @@ use crate::postgres::hindsight;
 use crate::postgres::lane::{Lane, Lanes};
 use crate::postgres::row::{get, instant};
 use crate::postgres::tx::{Tx, params};
+pub(super) use crate::rules::{LONGEST_SILENCE, silence_key, widget_key};
 
-/// The longest `Retry-After` that is honoured is an hour.
-pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(3_660);
 /// What another instance has written a moment ago may lie ahead of what this one takes for now: it
 /// asked for the time later, and was faster. Only what lies further ahead than that is void.
 pub(super) const SKEW: Duration = Duration::from_secs(60);
-
-pub(super) fn widget_key(widget: &str) -> String {
-    format!("widget/{widget}")
-}
-
-pub(super) fn silence_key(widget: &str) -> String {
-    format!("hold/{widget}")
-}
 
 /// A rate reaches one interval ahead at most. What lies further was written before the clock went back.
 pub(super) fn believed(free_at: Timestamp, now: Timestamp, interval: Duration) -> bool {

@@ -2,7 +2,6 @@
 //! delivery on.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use imbabot_bot::DeliveryId;
 use imbabot_core::Timestamp;
@@ -16,10 +15,7 @@ use crate::postgres::Bodies;
 use crate::postgres::lane::{Lane, Lanes};
 use crate::postgres::row::{get, held, id};
 use crate::postgres::tx::{Tx, params};
-
-/// An answer that names a message which another delivery became is not for us, if that was so
-/// recently; later the server may really have started to count anew.
-const FOREIGN_UUID_WINDOW: Duration = Duration::from_secs(600);
+use crate::rules::{FOREIGN_UUID_WINDOW, agrees};
 
 pub(super) async fn settle(
     tx: &Tx<'_>,
@@ -106,14 +102,6 @@ fn record(
         state
     };
     Ok(Recorded { delivery: outcome.delivery, class, state, foreign_answer })
-}
-
-fn agrees(class: Class, next: &Next) -> bool {
-    match next {
-        Next::Delivered { .. } => class == Class::Delivered,
-        Next::Retry { .. } | Next::Dead(_) => matches!(class, Class::NotSent | Class::Rejected),
-        Next::Unknown => class == Class::Ambiguous,
-    }
 }
 
 /// Which messages other deliveries became a short while ago.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use imbabot_core::Timestamp;
 
-use super::insert::micros;
 use super::rate;
 use super::step::Step;
 use crate::error::Result;
@@ -14,6 +13,7 @@ use crate::postgres::Bodies;
 use crate::postgres::lane::Lanes;
 use crate::postgres::row::{get, instant_or_none};
 use crate::postgres::tx::{Tx, params};
+use crate::rules::micros;
 
 /// A lane that another transaction has is looked at again after this.
 pub(super) const SOON: Duration = Duration::from_millis(50);

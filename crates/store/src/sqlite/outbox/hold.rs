@@ -1,19 +1,15 @@
 //! What an attempt had to wait for, told in the transaction that lets it go. Explains; never holds
 //! anything back itself.
 
-use std::time::Duration;
-
 use imbabot_bot::BotName;
 use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
 use crate::outbox::Hold;
+use crate::rules::SHORTEST_HOLD;
 use crate::sqlite::journal::{instant, parsed};
 use crate::sqlite::lane::Lane;
-
-/// A shorter wait is nobody's question.
-const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What is known at the claim, before it takes its place in the rates.
 pub(super) struct Held<'a> {
@@ -43,7 +39,7 @@ impl Held<'_> {
             )?
             .query_row([seq], |row| row.get(0))?;
         let since = Timestamp::from_micros(since);
-        if now.since(since) < SHORTEST {
+        if now.since(since) < SHORTEST_HOLD {
             return Ok(None);
         }
         let mut last = (since, Hold::Concurrency);

@@ -7,9 +7,7 @@ use imbabot_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Result;
-
-/// The longest `Retry-After` that is honoured is an hour.
-pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(3_660);
+pub(super) use crate::rules::{LONGEST_SILENCE, silence_key, widget_key};
 
 /// When the next request of this rate may leave, or until when the server asked for silence.
 pub(in crate::sqlite) fn free_at(tx: &Connection, key: &str) -> Result<Timestamp> {
@@ -42,12 +40,4 @@ pub(super) fn take(tx: &Connection, key: &str, now: Timestamp, interval: Duratio
     )?
     .execute(params![key, (now + interval).as_micros()])?;
     Ok(())
-}
-
-pub(super) fn widget_key(widget: &str) -> String {
-    format!("widget/{widget}")
-}
-
-pub(super) fn silence_key(widget: &str) -> String {
-    format!("hold/{widget}")
 }
