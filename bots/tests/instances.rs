@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use imbabot_core::Timestamp;
 use imbabot_simulator::Options;
 use imbabot_store::{DeliveryState, LedgerLine, Line, OccurrenceOutcome};
-use support::postgres::{self, Database, Server};
+use support::postgres::{self, Database, Server, Way};
 use support::wall::Wall;
 use support::{
     Chat, Daemon, Home, PATIENCE, Rng, Signal, assert_holds, now_micros, present, wait_for,
@@ -83,6 +83,12 @@ impl Fleet {
         last
     }
 
+    /// The instance that has the schedules and says so.
+    fn who_fires(&self, daemons: &[Option<Daemon>]) -> Option<usize> {
+        let fires = |d: &Daemon| self.owned(d).iter().any(|unit| unit == "schedules");
+        daemons.iter().position(|daemon| daemon.as_ref().is_some_and(fires))
+    }
+
     fn owned(&self, daemon: &Daemon) -> Vec<String> {
         let Some(page) = daemon.http().get("/api/status") else { return Vec::new() };
         let units = page.json()["fleet"]["units"].clone();
@@ -146,26 +152,45 @@ fn storm(kills: u32, count: usize, rooms: usize, every: i64) {
     wait_until("the first instant", || now_micros() / 1_000_000 > first);
 
     let begun = Instant::now();
+    let mut taken_over = Vec::new();
     for n in 0..kills {
+        // Every fourth time all is well before, and what follows is measured.
+        let measured = n % 4 == 0;
+        if measured {
+            daemons.iter().flatten().for_each(Daemon::wait_ready);
+            wait_until("somebody fires", || fleet.who_fires(&daemons).is_some());
+        }
         // Every other one dies around an instant, and it is the one that fires.
         let victim = if n % 2 == 0 {
             let next = (now_micros() / 1_000_000 / every + 1) * every * 1_000_000;
             let at = next - 50_000 + i64::try_from(rng.within(0, 100_000)).unwrap();
             std::thread::sleep(Duration::from_micros((at - now_micros()).max(0).unsigned_abs()));
-            daemons.iter().position(|daemon| {
-                daemon.as_ref().is_some_and(|d| fleet.owned(d).iter().any(|u| u == "schedules"))
-            })
+            fleet.who_fires(&daemons)
         } else {
             std::thread::sleep(rng.millis(0, 700));
             None
         };
+        let fires = victim.is_some();
         let victim = victim.unwrap_or_else(|| rng.pick(&[0, 1, 2]));
         if let Some(daemon) = daemons[victim].take() {
             daemon.kill();
         }
+        let killed = Instant::now();
+        if measured && fires {
+            wait_until("another one fires", || fleet.who_fires(&daemons).is_some());
+            taken_over.push(killed.elapsed());
+        }
         daemons[victim] = Some(fleet.homes[victim].start());
     }
-    println!("{kills} kills of 3 instances in {:?}", begun.elapsed());
+    taken_over.sort_unstable();
+    println!(
+        "{kills} kills of 3 instances in {:?}; of {} it was measured when another one had taken over: \
+         half of them within {:?}, all within {:?}",
+        begun.elapsed(),
+        taken_over.len(),
+        taken_over.get(taken_over.len() / 2),
+        taken_over.last(),
+    );
     std::thread::sleep(LEASE + Duration::from_secs(2));
 
     let last = fleet.wind_up();
@@ -198,9 +223,7 @@ fn storm(kills: u32, count: usize, rooms: usize, every: i64) {
         late.get(late.len() * 99 / 100),
     );
     fleet.one().imbabot(&["ledger", "verify"]).expect(0);
-    // A kill is noticed when its lease has run out, and what it was to fire is fired then; one that
-    // takes over may be killed in its turn.
-    assert!(late[late.len() * 99 / 100] <= 2 * (LEASE + Duration::from_secs(1)), "{late:?}");
+    assert!(taken_over.iter().all(|t| *t <= LEASE + Duration::from_secs(1)), "{taken_over:?}");
 }
 
 #[test]
@@ -335,6 +358,93 @@ fn m5_a_database_that_is_killed_and_started_again_costs_nothing() {
     }
     assert_holds(&check.quiescent());
     fleet.one().imbabot(&["ledger", "verify"]).expect(0);
+}
+
+/// One instance cannot reach the database for so long, and what it had on its way to it arrives late.
+fn cut_off(length: Duration) {
+    let Some(database) = Database::new() else { return };
+    let chat = Chat::with(Options { latency_micros: 3_000, ..Options::default() });
+    let rooms: Vec<i64> = (1..=10).map(|n| chat.open_room(&format!("Team {n}"))).collect();
+    let fleet = Fleet::of(2, &chat, &database.url, &schedules(20, "1s", &rooms, "at_most_once"));
+    let way = Way::to(&database.url);
+    fleet.homes[1].write("database_url", &way.url, 0o600);
+    let daemons = fleet.start();
+    let [near, far] = &daemons[..] else { unreachable!() };
+    let owned = |daemon: &Daemon| fleet.owned(daemon).len();
+    wait_until("each has its share", || owned(near) == 1 && owned(far) == 1);
+    let first = now_micros() / 1_000_000 + 1;
+    wait_until("they fire", || now_micros() / 1_000_000 > first + 1);
+
+    way.open(false);
+    let begun = Instant::now();
+    wait_until("the other has everything", || owned(near) == 2);
+    let taken_over = begun.elapsed();
+    wait_until("it knows that it has nothing", || owned(far) == 0 && !far.http().is_ready());
+    far.wait_says("IMB-S-UNHEARD");
+    std::thread::sleep(length.saturating_sub(begun.elapsed()));
+    way.open(true);
+    let mended = Instant::now();
+    wait_until("each has its share again", || owned(near) == 1 && owned(far) == 1);
+    println!(
+        "away for {length:?}: taken over after {taken_over:?}, shared again {:?} after it was mended",
+        mended.elapsed()
+    );
+    far.wait_says("IMB-S-FENCED");
+
+    let last = fleet.wind_up();
+    daemons.into_iter().for_each(Daemon::stop);
+    let mut check = fleet.one().check(&chat);
+    for n in 0..20 {
+        check = check.expected(&format!("s{n}"), instants(first, last, 1));
+    }
+    assert_holds(&check.quiescent());
+    fleet.one().imbabot(&["ledger", "verify"]).expect(0);
+    assert!(taken_over <= LEASE + Duration::from_secs(1), "{taken_over:?}");
+}
+
+#[test]
+fn m5_an_instance_that_cannot_reach_the_database_is_replaced_and_comes_back() {
+    cut_off(Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn m5_an_instance_that_cannot_reach_the_database_for_a_minute_comes_back() {
+    cut_off(Duration::from_secs(60));
+}
+
+#[test]
+fn a_newer_program_may_add_to_the_tables_beside_an_older_one_that_runs() {
+    let Some(database) = Database::new() else { return };
+    let chat = Chat::open();
+    let room = chat.open_room("Team");
+    let fleet = Fleet::of(3, &chat, &database.url, &schedules(1, "1s", &[room], "at_most_once"));
+    let daemons: Vec<Daemon> = fleet.homes[..2].iter().map(Home::ready).collect();
+    let first = now_micros() / 1_000_000 + 1;
+    // As a newer one leaves it that has taken a step with which this one can go on.
+    postgres::run(&database.url, "UPDATE imbabot.edition SET version = version + 1");
+    let said = chat.texts(room).len();
+    wait_until("they go on", || chat.texts(room).len() > said + 3);
+    // None is started on it any more.
+    let refused = fleet.homes[2].imbabot(&["run", "--once", "--json"]).expect(78).error();
+    assert_eq!(refused["code"], "IMB-S-NEWER", "{refused}");
+
+    postgres::run(&database.url, "UPDATE imbabot.edition SET compatible_from = version");
+    for daemon in daemons {
+        daemon.wait_says("IMB-S-NEWER");
+        assert_eq!(daemon.end(), Some(78));
+    }
+    postgres::run(
+        &database.url,
+        "UPDATE imbabot.edition SET version = version - 1, compatible_from = 1",
+    );
+    let daemon = fleet.homes[2].ready();
+    let said = chat.texts(room).len();
+    wait_until("it goes on", || chat.texts(room).len() > said + 1);
+    let last = fleet.wind_up();
+    daemon.stop();
+    let check = fleet.one().check(&chat).expected("s0", instants(first, last, 1)).quiescent();
+    assert_holds(&check);
 }
 
 #[test]

@@ -153,10 +153,20 @@ fn a_store_that_went_to_a_server_and_back_goes_on_in_its_file() {
     migrate(&all.home, &address("sqlite", &all.home, "imbabot.db"), &server).expect(0);
     let back = address("sqlite", &all.home, "back.db");
     let done = migrate(&all.home, &server, &back).expect(0).json();
-    assert_eq!(done["source_closed"], false);
+    assert_eq!(done["source_closed"], true);
     assert!(done["next"].to_string().contains("back.db"), "{done}");
+    // The database is still there to be looked at, and nobody runs on it or gives it anything to send.
     all.on_the_server();
     all.says_the_same();
+    for verb in [&["run", "--json"][..], &["send", "--json", "--room", "1", "lost"]] {
+        let refused = all.home.imbabot(verb).expect(74).error();
+        assert_eq!(refused["code"], "IMB-S-RESTORED", "{refused}");
+        assert!(refused["hint"].as_str().unwrap().contains("moved into"), "{refused}");
+    }
+    let told = all.home.imbabot(&["status"]).expect(69).stdout;
+    assert!(told.contains("was moved into a file at"), "{told}");
+    let looked = all.home.imbabot(&["doctor"]).expect(74).stdout;
+    assert!(looked.contains("was moved into a file at"), "{looked}");
     all.stored_at("path = \"back.db\"");
     all.says_the_same();
     all.goes_on();

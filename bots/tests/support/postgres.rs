@@ -2,12 +2,15 @@
 //! `IMBABOT_TEST_POSTGRES` names, or a server of its own that may be killed. Where there is neither, one
 //! line says so and the test is left out.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 
 use super::{free_port, wait_until};
 
@@ -76,6 +79,58 @@ fn with<T>(url: &str, act: impl AsyncFnOnce(&tokio_postgres::Client) -> T) -> T 
         driven.await.unwrap().unwrap();
         end
     })
+}
+
+/// The way of one instance to its database, which may be interrupted: then nothing gets through, in
+/// either direction, and nobody is told. What was on its way arrives when it is whole again.
+pub(crate) struct Way {
+    pub(crate) url: String,
+    open: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Way {
+    /// To the database of this URL.
+    pub(crate) fn to(url: &str) -> Self {
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (authority, path) = rest.split_once('/').unwrap();
+        let (user, server) = authority.rsplit_once('@').unwrap_or(("postgres", authority));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://{user}@{}/{path}", listener.local_addr().unwrap());
+        let (server, open) = (server.to_owned(), Arc::new((Mutex::new(true), Condvar::new())));
+        let way = Arc::clone(&open);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else {
+                    return;
+                };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let way = Arc::clone(&way);
+                    thread::spawn(move || carry(from, to, &way));
+                }
+            }
+        });
+        Self { url, open }
+    }
+
+    /// Interrupts it, or mends it.
+    pub(crate) fn open(&self, open: bool) {
+        *self.open.0.lock().unwrap() = open;
+        self.open.1.notify_all();
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, (open, told): &(Mutex<bool>, Condvar)) {
+    let mut buffer = [0; 16_384];
+    while let Ok(n) = from.read(&mut buffer) {
+        let open = open.lock().unwrap();
+        drop(told.wait_while(open, |open| !*open).unwrap());
+        if n == 0 || to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
 }
 
 /// A server of our own, that may be stopped and killed.

@@ -113,6 +113,11 @@ impl From<imbabot_store::Error> for Failure {
                  nothing that may have been sent since; for a store that was only moved, remove the \
                  file that ends in .seen. See \"Disasters\" in docs/operating.md",
             ),
+            ErrorKind::Moved => failure.hint(
+                "nothing was changed. `[store]` has to name the store that it was moved into; \
+                 \"Moving a store\" in docs/operating.md says how this one is taken \
+                 into use again if that one is lost",
+            ),
             ErrorKind::OtherWidget => failure.hint(
                 "give the new widget another `name`, or another store; the old id would also do",
             ),

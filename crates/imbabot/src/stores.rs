@@ -12,12 +12,12 @@ use std::time::Duration;
 use imbabot_core::Timestamp;
 use imbabot_scheduler::Clock;
 use imbabot_store::{
-    Bodies, Error, ErrorKind, PostgresOptions, PostgresStore, Role, SqliteStore, Store,
+    Bodies, Error, ErrorKind, PostgresOptions, PostgresStore, Role, ServerFacts, SqliteStore, Store,
 };
 
 use crate::config::{Config, Server, StorePlace};
 use crate::exit::{Exit, Failure};
-use crate::setup;
+use crate::{output, setup};
 pub(crate) use daemons::Daemons;
 
 /// A verb gives the role on a file back within this; a server that is not there at the start is asked
@@ -116,9 +116,17 @@ pub(crate) async fn open(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn S
             };
             let open = async || connect(at, Role::Daemon, config).await;
             let opened = patiently(clock, AGAIN, is_passing, open).await;
-            Ok(Arc::new(opened.map_err(|error| refused(at, error))?))
+            let store = opened.map_err(|error| refused(at, error))?;
+            tracing::info!("the store is {}, {}", config.store.place, noticed(store.server()));
+            Ok(Arc::new(store))
         }
     }
+}
+
+/// What was noticed about a server.
+pub(crate) fn noticed(facts: &ServerFacts) -> String {
+    let pooled = if facts.pooled { ", behind a pooler of transactions" } else { "" };
+    format!("version {}{pooled}", output::foreign(&facts.version))
 }
 
 fn is_brief(error: &Error) -> bool {

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Newer,
     /// It is a copy that was not yet taken into use: what happened after it was made is not in it.
     Restored,
+    /// It was moved into another database: what happened since is not in it.
+    Moved,
     /// Another process runs on this store.
     Held {
         /// Its process id, if it could be read.
@@ -78,7 +80,7 @@ impl Error {
             ErrorKind::Io => "IMB-S-IO",
             ErrorKind::Corrupt => "IMB-S-CORRUPT",
             ErrorKind::Newer => "IMB-S-NEWER",
-            ErrorKind::Restored => "IMB-S-RESTORED",
+            ErrorKind::Restored | ErrorKind::Moved => "IMB-S-RESTORED",
             ErrorKind::Held { .. } => "IMB-S-HELD",
             ErrorKind::Unusable | ErrorKind::Absent => "IMB-S-UNUSABLE",
             ErrorKind::Occupied => "IMB-S-OCCUPIED",

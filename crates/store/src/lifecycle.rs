@@ -70,6 +70,13 @@ pub trait Lifecycle {
     /// back.
     async fn end(&self, incarnation: IncarnationId, now: Timestamp) -> Result<()>;
 
+    /// Whether a run may begin on it, asked without beginning one.
+    ///
+    /// # Errors
+    /// `Restored` if it is a copy that was not yet taken into use, `Moved` if it was moved into another
+    /// database; or it cannot be read.
+    async fn in_use(&self) -> Result<()>;
+
     /// Whether another process may have changed the store since this was asked last.
     async fn changed_by_another(&self) -> Result<bool>;
 

@@ -128,7 +128,7 @@ pub async fn migrate(
     };
     let source_closed = match from {
         MoveFrom::Sqlite(store) => store.moved_away(now).await.is_ok(),
-        MoveFrom::Postgres(_) => false,
+        MoveFrom::Postgres(store) => store.moved_away(now).await.is_ok(),
     };
     Ok(Migrated { rows, seq, source_closed })
 }
@@ -213,7 +213,7 @@ impl MoveFrom<'_> {
     async fn still(&self) -> Result<()> {
         match self {
             Self::Sqlite(store) => store.has_role(),
-            Self::Postgres(store) => store.nobody_runs().await,
+            Self::Postgres(store) => store.still().await,
         }
     }
 

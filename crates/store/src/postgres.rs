@@ -93,7 +93,8 @@ impl PostgresStore {
     ///
     /// # Errors
     /// `Unusable` if the URL, the server or its settings do not do, `Newer` if a newer program made
-    /// the tables, `Retryable` if the server does not answer. No error tells the URL.
+    /// the tables, `Retryable` if the server does not answer, and for a daemon `Moved` if the store was moved
+    /// into a file. No error tells the URL.
     pub async fn open(url: &str, role: Role, options: PostgresOptions) -> Result<Self> {
         Self::open_in(url, SCHEMA, role, options).await
     }
@@ -134,6 +135,9 @@ impl PostgresStore {
             link.read(async move |tx| schema::migrate(tx, &name, role).await).await?;
         } else {
             link.make(async move |tx| schema::migrate(tx, &name, role).await).await?;
+        }
+        if role == Role::Daemon {
+            link.read(moving::still_here).await?;
         }
         let turns = inbox::Turns::default();
         let (bodies, told) = (options.bodies, Mutex::default());

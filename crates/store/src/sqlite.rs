@@ -82,7 +82,8 @@ impl SqliteStore {
     /// # Errors
     /// `Held` if another process has the daemon's role, `Corrupt` if the file is damaged or no
     /// store, `Newer` if a newer program wrote it, `Unusable` if it cannot be opened as asked, and for the
-    /// daemon's role `Restored` if it is a copy that was not yet taken into use.
+    /// daemon's role `Restored` if it is a copy that was not yet taken into use and `Moved` if it was moved
+    /// away.
     pub fn open(path: &Path, role: Role, bodies: Bodies) -> Result<Self> {
         Self::open_as(path, role, bodies, false)
     }
@@ -120,21 +121,6 @@ impl SqliteStore {
     /// The store came so far, and never falls behind that again.
     fn witness(&self, reached: &provenance::Reached) -> Result<()> {
         self.witness.as_ref().map_or(Ok(()), |witness| witness.write(reached))
-    }
-
-    /// Whether the daemon's role would be given on it. Changes nothing.
-    ///
-    /// # Errors
-    /// `Restored` if it is a copy that was not yet taken into use, or it cannot be read.
-    pub async fn in_use(&self) -> Result<()> {
-        let Some(path) = self.path.clone() else { return Ok(()) };
-        let look = move |tx: &Connection| {
-            let witness = Witness::of(&path);
-            // Before the store is: where one runs, it is never ahead of it.
-            let seen = witness.read();
-            provenance::believe(tx, &path, &witness, seen).map(drop)
-        };
-        self.link.read(look).await
     }
 
     /// The process in the daemon's role, if there is one; 0 if its number cannot be read.

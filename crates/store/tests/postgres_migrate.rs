@@ -18,6 +18,8 @@ use imbabot_store::*;
 use given::{RULES, at, message, widget};
 use postgres_support::{Database, database};
 
+const LEASE: Duration = Duration::from_secs(10);
+
 fn w() -> WidgetName {
     "w".parse().unwrap()
 }
@@ -253,6 +255,13 @@ fn a_file_and_a_database(
     (folder, file, database.store(Bodies::Full))
 }
 
+/// The name of its schema, and an empty store in it.
+fn a_database(database: &Database) -> (String, PostgresStore) {
+    let schema = database.name();
+    let store = database.connect(&schema, Bodies::Full, LEASE).temporary(&schema);
+    (schema, store)
+}
+
 fn to_postgres(from: &SqliteStore, to: &PostgresStore) -> Result<Migrated> {
     block_on(migrate(MoveFrom::Sqlite(from), MoveTo::Postgres(to), at(50), |_, _| {}))
 }
@@ -264,7 +273,8 @@ fn to_file(from: &PostgresStore, to: &Path) -> Result<Migrated> {
 #[test]
 fn a_store_that_is_moved_there_and_back_is_the_same_store() {
     let Some(database) = database() else { return };
-    let (folder, file, there) = a_file_and_a_database(database);
+    let (folder, file, _) = a_file_and_a_database(database);
+    let (schema, there) = a_database(database);
     let before = told(&file);
     let mut seen = Vec::new();
     let progress = |table, rows| seen.push((table, rows));
@@ -273,15 +283,16 @@ fn a_store_that_is_moved_there_and_back_is_the_same_store() {
     assert!(moved.source_closed);
     assert!(moved.rows.contains(&("item", 4)) && moved.rows.contains(&("wake", 1)));
     assert!(seen.contains(&("delivery", 6)), "{seen:?}");
-    alike(&told(&*there), &before);
+    alike(&told(&there), &before);
     let path = folder.path().join("second.db");
     let back = to_file(&there, &path).unwrap();
-    assert_eq!(back, Migrated { source_closed: false, ..moved });
+    assert_eq!(back, moved);
     let second = open(&path, Role::Daemon).unwrap();
     alike(&told(&second), &before);
     // Both go on alike.
+    database.run(&format!("DELETE FROM {schema}.moved_away"));
     let mut after = Vec::new();
-    for store in [&*there as &dyn Store, &second] {
+    for store in [&there as &dyn Store, &second] {
         let begun = block_on(store.begin(at(70), "2", RULES)).unwrap();
         assert!(begun.after_crash);
         assert_eq!(
@@ -308,7 +319,7 @@ fn a_file_that_was_moved_away_is_not_run_on() {
     drop(file);
     let path = folder.path().join("first.db");
     let refused = open(&path, Role::Daemon).err().unwrap();
-    assert_eq!(*refused.kind(), ErrorKind::Restored);
+    assert_eq!(*refused.kind(), ErrorKind::Moved);
     assert!(refused.to_string().contains("was moved into another database at"), "{refused}");
     let looked_at = open(&path, Role::Visitor).unwrap();
     assert_eq!(block_on(looked_at.deliveries(&DeliveryFilter::default())).unwrap().len(), 6);
@@ -316,6 +327,43 @@ fn a_file_that_was_moved_away_is_not_run_on() {
     // Whoever wants it back takes it into use like any old copy.
     block_on(SqliteStore::reanchor(&path, Bodies::Full, at(80))).unwrap();
     open(&path, Role::Daemon).unwrap();
+}
+
+#[test]
+fn a_database_that_was_moved_away_is_not_run_on() {
+    let Some(database) = database() else { return };
+    let (schema, there) = a_database(database);
+    let begin = || block_on(there.begin(at(0), "1", RULES));
+    let run = begin().unwrap().incarnation;
+    block_on(there.enqueue(at(1), vec![message("waits", 1)])).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name| folder.path().join(name);
+    let held = to_file(&there, &path("early.db")).unwrap_err();
+    assert!(matches!(held.kind(), ErrorKind::Held { .. }), "somebody runs on it: {held}");
+    block_on(there.in_use()).unwrap();
+    block_on(there.end(run, at(2))).unwrap();
+
+    assert!(to_file(&there, &path("moved.db")).unwrap().source_closed);
+    let open = |role| database.open_as(role, &schema, Bodies::Full, LEASE);
+    let all = [
+        begin().map(drop),
+        block_on(there.in_use()),
+        open(Role::Daemon).map(drop),
+        to_file(&there, &path("again.db")).map(drop),
+    ];
+    for refused in all {
+        let refused = refused.unwrap_err();
+        assert_eq!(*refused.kind(), ErrorKind::Moved);
+        assert!(refused.to_string().contains("was moved into a file at"), "{refused}");
+    }
+    assert!(!path("again.db").exists());
+    let looked_at = open(Role::Visitor).unwrap();
+    assert_eq!(block_on(looked_at.deliveries(&DeliveryFilter::default())).unwrap().len(), 1);
+
+    // Whoever lost the file says so.
+    database.run(&format!("DELETE FROM {schema}.moved_away"));
+    open(Role::Daemon).unwrap();
+    begin().unwrap();
 }
 
 #[test]
@@ -409,7 +457,8 @@ fn a_store_that_contradicts_itself_is_not_moved() {
 #[test]
 fn numbers_go_on_where_they_had_come_to() {
     let Some(database) = database() else { return };
-    let (folder, file, there) = a_file_and_a_database(database);
+    let (folder, file, _) = a_file_and_a_database(database);
+    let (schema, there) = a_database(database);
     // The newest of each is gone, its number is not free.
     let hand = rusqlite::Connection::open(folder.path().join("first.db")).unwrap();
     hand.execute_batch(
@@ -420,7 +469,8 @@ fn numbers_go_on_where_they_had_come_to() {
     let path = folder.path().join("second.db");
     to_file(&there, &path).unwrap();
     let second = open(&path, Role::Daemon).unwrap();
-    for store in [&*there as &dyn Store, &second] {
+    database.run(&format!("DELETE FROM {schema}.moved_away"));
+    for store in [&there as &dyn Store, &second] {
         block_on(store.begin(at(70), "2", RULES)).unwrap();
         let lines = block_on(store.ledger(999, 9)).unwrap();
         assert!(lines[0].seq > 1_000, "{lines:?}");

@@ -108,6 +108,7 @@ macro_rules! wrap_store {
                 fn begin(now: Timestamp, version: &str, settle: Settle) -> Begun;
                 fn adopt_widgets(widgets: &[(WidgetName, WidgetId)]) -> ();
                 fn end(incarnation: IncarnationId, now: Timestamp) -> ();
+                fn in_use() -> ();
                 fn changed_by_another() -> bool;
             }
             Snapshots {

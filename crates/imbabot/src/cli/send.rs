@@ -221,6 +221,8 @@ async fn on_server(
 ) -> Result {
     let clock = clock();
     let store = stores::visit_or_make(config).await?;
+    // Nobody would ever send it.
+    store.in_use().await?;
     let now = stores::now(&*store, &*clock).await?;
     let new = NewDelivery { expires_at: now + config.delivery.expires_after, ..new };
     let id = accepted(store.enqueue(now, vec![new]).await?)?.id;

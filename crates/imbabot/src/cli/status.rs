@@ -42,10 +42,8 @@ pub(crate) async fn status(command: &Command) -> Result {
     let mut report = Report::of(&daemons, sign, now)?;
     let bots: Vec<_> = config.bots.iter().map(|bot| bot.name.clone()).collect();
     let running = report.is_running();
-    if let (false, Some(path)) = (running, config.store.file())
-        && let Err(error) = stores::file(path, config)?.in_use().await
-    {
-        report.refused = Some(error.to_string());
+    if !running {
+        report.refused = store.in_use().await.err();
     }
     let aside = |bot: &str| running && report.seen.set_aside.contains_key(bot);
     report.add(Work::read(&*store, &bots, aside, now, running).await?)?;
@@ -85,7 +83,7 @@ struct Report {
     seen_at: Option<Timestamp>,
     seen: Seen,
     /// Why no daemon would start on this store.
-    refused: Option<String>,
+    refused: Option<imbabot_store::Error>,
     /// The same as it was written.
     written: Value,
 }

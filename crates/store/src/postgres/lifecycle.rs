@@ -8,7 +8,7 @@ use imbabot_core::{Timestamp, WidgetId};
 use super::fleet;
 use super::row::get;
 use super::tx::{Tx, params};
-use super::{PostgresStore, explanations, inbox, journal};
+use super::{PostgresStore, explanations, inbox, journal, moving};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::{Begun, IncarnationId, IncarnationRecord, Lifecycle, Settle};
 
@@ -19,6 +19,7 @@ impl Lifecycle for PostgresStore {
         let begun = self
             .link
             .write(async move |tx| {
+                moving::stays_here(tx).await?;
                 let clock = fleet::clock(tx).await?;
                 let own = tx.session();
                 let mut ended = fleet::Ended::default();
@@ -99,6 +100,10 @@ impl Lifecycle for PostgresStore {
             self.link.set_session(None);
         }
         Ok(())
+    }
+
+    async fn in_use(&self) -> Result<()> {
+        self.link.read(moving::still_here).await
     }
 
     async fn changed_by_another(&self) -> Result<bool> {

@@ -3,10 +3,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use imbabot_core::Timestamp;
 use tokio::sync::mpsc;
 use tokio_postgres::Row;
 
-use super::row::{get, held, told};
+use super::row::{get, held, instant, told};
 use super::tx::{Param, Tx, param, params};
 use super::{PostgresStore, fleet, inspection};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,29 +20,23 @@ use crate::migrate::{
 const INSPECTED: usize = 500;
 
 impl PostgresStore {
-    /// Refuses a store on which an instance runs: one whose lease has run out was killed, and does not.
-    pub(crate) async fn nobody_runs(&self) -> Result<()> {
-        let running = self
-            .link
-            .read(async |tx| {
-                let clock = fleet::clock(tx).await?;
-                let row = tx
-                    .maybe(
-                        "SELECT l.name FROM incarnation i JOIN lease l ON l.incarnation = i.id
-                         WHERE i.ended_at IS NULL AND l.until >= $1 ORDER BY i.id LIMIT 1",
-                        params![clock.as_micros()],
-                    )
-                    .await?;
-                row.map(|row| get::<String>(&row, 0)).transpose()
+    /// Refuses a store that was moved before, or on which an instance runs: one whose lease has run out
+    /// was killed, and does not.
+    pub(crate) async fn still(&self) -> Result<()> {
+        self.link.read(nobody_runs).await
+    }
+
+    /// No run begins on it any more.
+    pub(crate) async fn moved_away(&self, now: Timestamp) -> Result<()> {
+        self.link
+            .write(async move |tx| {
+                // Whoever is about to begin a run is waited for, and seen.
+                tx.batch("LOCK TABLE moved_away IN EXCLUSIVE MODE").await?;
+                nobody_runs(tx).await?;
+                let sql = "INSERT INTO moved_away VALUES (TRUE, $1)";
+                tx.execute(sql, params![now.as_micros()]).await.map(drop)
             })
-            .await?;
-        running.map_or(Ok(()), |name| {
-            let message = format!(
-                "the instance {name:?} runs on the store: stop it first, or wait for the end of its \
-                 lease if it was killed"
-            );
-            Err(Error::new(ErrorKind::Held { pid: None, brief: false }, message))
-        })
+            .await
     }
 
     pub(crate) async fn records(
@@ -98,6 +93,41 @@ impl PostgresStore {
             })
             .await
     }
+}
+
+/// Refuses a store that was moved into a file.
+pub(super) async fn still_here(tx: &Tx<'_>) -> Result<()> {
+    let Some(row) = tx.maybe("SELECT at FROM moved_away", params![]).await? else { return Ok(()) };
+    let at = instant(&row, 0)?.compact();
+    let message = format!(
+        "the store was moved into a file at {at}: run on that one, what was sent since is not in this one"
+    );
+    Err(Error::new(ErrorKind::Moved, message))
+}
+
+/// The same for whoever begins a run, which is seen by whoever moves the store from here on.
+pub(super) async fn stays_here(tx: &Tx<'_>) -> Result<()> {
+    tx.batch("LOCK TABLE moved_away IN SHARE MODE").await?;
+    still_here(tx).await
+}
+
+async fn nobody_runs(tx: &Tx<'_>) -> Result<()> {
+    still_here(tx).await?;
+    let clock = fleet::clock(tx).await?;
+    let row = tx
+        .maybe(
+            "SELECT l.name FROM incarnation i JOIN lease l ON l.incarnation = i.id
+             WHERE i.ended_at IS NULL AND l.until >= $1 ORDER BY i.id LIMIT 1",
+            params![clock.as_micros()],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    let name: String = get(&row, 0)?;
+    let message = format!(
+        "the instance {name:?} runs on the store: stop it first, or wait for the end of its lease if it \
+         was killed"
+    );
+    Err(Error::new(ErrorKind::Held { pid: None, brief: false }, message))
 }
 
 /// In the order of [`Counters`].

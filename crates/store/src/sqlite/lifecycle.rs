@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use imbabot_bot::WidgetName;
 use imbabot_core::{Timestamp, WidgetId};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use super::witness::Witness;
 use super::{Bodies, SqliteStore};
 use super::{inbox, outbox};
 use super::{journal, provenance};
@@ -140,6 +141,17 @@ impl Lifecycle for SqliteStore {
             })
             .await?;
         self.witness(&reached)
+    }
+
+    async fn in_use(&self) -> Result<()> {
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        let look = move |tx: &Connection| {
+            let witness = Witness::of(&path);
+            // Before the store is: where one runs, it is never ahead of it.
+            let seen = witness.read();
+            provenance::believe(tx, &path, &witness, seen).map(drop)
+        };
+        self.link.read(look).await
     }
 
     async fn changed_by_another(&self) -> Result<bool> {

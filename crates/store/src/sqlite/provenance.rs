@@ -75,7 +75,7 @@ pub(super) fn believe(
                      was sent since is not in this one",
                     path.display()
                 );
-                return Err(Error::new(ErrorKind::Restored, message));
+                return Err(Error::new(ErrorKind::Moved, message));
             }
             return refused(format!(
                 "it was made by `store backup` at {at}, and what was sent since is not in it"

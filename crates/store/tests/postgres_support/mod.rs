@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use imbabot_store::{Bodies, PostgresOptions, PostgresStore, Role};
+use imbabot_store::{Bodies, PostgresOptions, PostgresStore, Result, Role};
 
 /// Where schemas may be made.
 pub(crate) struct Database {
@@ -55,10 +55,21 @@ impl Database {
 
     /// The same, in one hand.
     pub(crate) fn connect(&self, schema: &str, bodies: Bodies, lease: Duration) -> PostgresStore {
+        self.open_as(Role::Daemon, schema, bodies, lease).unwrap()
+    }
+
+    /// The same in any role, or why not.
+    pub(crate) fn open_as(
+        &self,
+        role: Role,
+        schema: &str,
+        bodies: Bodies,
+        lease: Duration,
+    ) -> Result<PostgresStore> {
         let options =
             PostgresOptions { instance: "test".into(), lease, bodies, unsafe_durability: true };
-        let opened = PostgresStore::open_in(&self.url, schema, Role::Daemon, options);
-        futures_executor::block_on(opened).unwrap()
+        let opened = PostgresStore::open_in(&self.url, schema, role, options);
+        futures_executor::block_on(opened)
     }
 
     /// Statements by a hand in the database.

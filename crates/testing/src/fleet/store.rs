@@ -285,6 +285,7 @@ impl FleetStore {
 wrap_groups! { FleetStore;
     Lifecycle {
         fn adopt_widgets(widgets: &[(WidgetName, WidgetId)]) -> ();
+        fn in_use() -> ();
         fn changed_by_another() -> bool;
         own {
             async fn begin(&self, now: Timestamp, _: &str, _: Settle) -> Result<Begun> {

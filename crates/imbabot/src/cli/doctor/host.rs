@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use imbabot_bot::schedule::Zone;
 use imbabot_scheduler::Clock;
-use imbabot_store::{ErrorKind, Fleet, PostgresStore, Role, SqliteStore, Store};
+use imbabot_store::{ErrorKind, Fleet, Lifecycle, PostgresStore, Role, SqliteStore, Store};
 use rustix::fs::{Access, access, statvfs};
 
-use super::{Finding, foreign};
+use super::Finding;
 use crate::config::{Config, StorePlace, format_size};
 use crate::exit::{Exit, Failure};
 use crate::setup;
@@ -130,15 +130,15 @@ async fn on_server(
     clock: &Arc<dyn Clock>,
 ) -> imbabot_store::Result<Vec<Finding>> {
     let facts = store.server();
-    let pooled = if facts.pooled { ", behind a pooler of transactions" } else { "" };
-    let version = foreign(&facts.version);
+    store.in_use().await?;
     let alive = Daemons::of_server(store).await?.alive().count();
     let run = match alive {
         1 => "1 instance runs on it".to_owned(),
         _ => format!("{alive} instances run on it"),
     };
     let place = &config.store.place;
-    let mut findings = vec![Finding::ok("store", format!("{place}, {version}{pooled}; {run}"))];
+    let text = format!("{place}, {}; {run}", stores::noticed(facts));
+    let mut findings = vec![Finding::ok("store", text)];
     if !facts.durable {
         let text = "the database may forget after a power cut what it confirmed \
                     (`unsafe_durability` accepts that): messages are then posted twice";

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use imbabot_core::{Timestamp, escape_foreign};
-use imbabot_store::DeliveryState;
+use imbabot_store::{DeliveryState, ErrorKind};
 
 use super::{Life, Report, Who};
 use crate::output::{foreign, table, wrapped};
@@ -108,11 +108,19 @@ fn head(report: &Report) -> String {
         ),
     };
     let more = match &report.refused {
-        Some(why) => format!(
-            "{}: `imbabot run` refuses it. `imbabot store reanchor` takes it into use, and does \
-             nothing again that may have been done. What follows is what it said last.",
-            escape_foreign(why, PROBLEM)
-        ),
+        Some(why) => {
+            let way = match why.kind() {
+                ErrorKind::Moved => "`[store]` has to name the store that it was moved into.",
+                _ => {
+                    "`imbabot store reanchor` takes it into use, and does nothing again that may \
+                     have been done."
+                }
+            };
+            format!(
+                "{}: `imbabot run` refuses it. {way} What follows is what it said last.",
+                escape_foreign(&why.to_string(), PROBLEM)
+            )
+        }
         None => more,
     };
     format!("{}\n{}", wrapped(&line, ""), wrapped(&capital(&more), INDENT))

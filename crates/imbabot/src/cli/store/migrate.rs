@@ -88,14 +88,7 @@ async fn to_server(from: &Path, url: &Url, at: &Server) -> Result<Done> {
             url.in_configuration()
         ),
         "then start: `imbabot run`, on as many hosts as you like".into(),
-        match moved.source_closed {
-            true => {
-                format!("{old} is refused from now on; keep it until the new store has run well")
-            }
-            false => format!(
-                "{old} could not be marked: put it aside, no daemon may be started on it any more"
-            ),
-        },
+        refused_from_now_on(&old, moved.source_closed),
     ];
     Ok(Done { from: old, to: new, lines, moved, next })
 }
@@ -111,12 +104,19 @@ async fn to_file(at: &Server, to: &Path) -> Result<Done> {
     let next = vec![
         format!("in `[store]` of the configuration: kind = \"sqlite\", path = {}", quoted(to)),
         "then start one daemon: a file is for one".into(),
-        format!(
-            "{old} does not know that the store was moved: rename or drop its database. An instance \
-             that is started on it sends again what is queued in it"
-        ),
+        refused_from_now_on(&old, moved.source_closed),
     ];
     Ok(Done { from: old, to: new, lines, moved, next })
+}
+
+/// What becomes of the old store.
+fn refused_from_now_on(old: &str, closed: bool) -> String {
+    match closed {
+        true => format!("{old} is refused from now on; keep it until the new store has run well"),
+        false => format!(
+            "{old} could not be marked: put it aside, no daemon may be started on it any more"
+        ),
+    }
 }
 
 /// How many lines a ledger has that contradicts itself nowhere.

@@ -41,9 +41,8 @@ pub(super) async fn info(command: &Command, config: &Config, at: &Server) -> Res
             .map(|one| format!("{} ({})", one.incarnation.0, output::foreign(&one.name)))
             .collect();
         let run = if names.is_empty() { "none runs".to_owned() } else { names.join(", ") };
-        let pooled = if facts.pooled { ", behind a pooler of transactions" } else { "" };
         let rows = [
-            ("store", format!("{place} (version {}{pooled})", output::foreign(&facts.version))),
+            ("store", format!("{place} ({})", stores::noticed(facts))),
             ("records", counts.join(", ")),
             ("instances", run),
             ("integrity", told(last(&care, CareKind::Integrity))),
