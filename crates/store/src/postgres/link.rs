@@ -5,6 +5,8 @@
 //! transaction leaves, because a crash of the server can give the number of a transaction that it lost
 //! to another one.
 
+mod turns;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -25,6 +27,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::row::get;
 use super::tx::{Trouble, Tx, params, told, trouble};
 use crate::error::{Error, ErrorKind, Result};
+use turns::Turns;
 
 /// Connections of one process, beside the one for its lease.
 const CONNECTIONS: usize = 7;
@@ -120,6 +123,7 @@ struct Inner {
     /// cost us the lease.
     lease: Pool,
     begins: Begins,
+    turns: Turns,
     /// Nobody asks for anything any more, and whoever ends this waits: no more tries.
     closing: Arc<AtomicBool>,
     session: Arc<AtomicI64>,
@@ -268,6 +272,7 @@ impl Link {
                             pool,
                             lease,
                             begins,
+                            turns: Turns::default(),
                             closing: ends,
                             session: of_thread,
                             taken: lines,
@@ -427,12 +432,16 @@ enum End<T> {
 impl Inner {
     async fn verb<T, F>(&self, mode: Mode, verb: &F) -> Result<T>
     where
-        F: AsyncFn(&Tx<'_>) -> Result<T>,
+        F: AsyncFn(&Tx<'_>) -> Result<T> + 'static,
     {
+        let queue = self.turns.of::<F>();
         let mut tries = 0;
         loop {
             tries += 1;
-            let error = match self.attempt(mode, verb).await {
+            let Some(turn) = in_time(queue.acquire()).await else { return Err(too_slow()) };
+            let end = self.attempt(mode, verb).await;
+            drop(turn);
+            let error = match end {
                 End::Done(value) => return Ok(value),
                 End::Failed(error) => return Err(error),
                 End::Unsure(value, mark) => {
