@@ -158,7 +158,11 @@ fn storm(kills: u32, count: usize, rooms: usize, every: i64) {
         let measured = n % 4 == 0;
         if measured {
             daemons.iter().flatten().for_each(Daemon::wait_ready);
-            wait_until("somebody fires", || fleet.who_fires(&daemons).is_some());
+            wait_until("all is shared out", || {
+                let shares: Vec<usize> =
+                    daemons.iter().flatten().map(|d| fleet.owned(d).len()).collect();
+                shares.iter().sum::<usize>() == 2 && shares.iter().max() == Some(&1)
+            });
         }
         // Every other one dies around an instant, and it is the one that fires.
         let victim = if n % 2 == 0 {
