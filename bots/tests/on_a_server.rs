@@ -8,7 +8,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::postgres::Database;
+use support::postgres::{self, Database, Server};
 use support::{Chat, Ended, Home, free_port, wait_until};
 
 const PASSWORD: &str = "hunter2-is-no-secret";
@@ -202,4 +202,22 @@ fn an_instance_is_listed_and_drained_by_its_name() {
     assert_eq!(info["instances"], json!([one["incarnation"]]));
     assert!(!daemon.said().contains(PASSWORD));
     daemon.stop();
+}
+
+#[test]
+fn a_server_that_never_clears_away_is_warned_of() {
+    let Some(server) = Server::start() else { return };
+    let chat = Chat::open();
+    let home = home(&chat, &server.url());
+    let daemon = home.ready();
+    daemon.wait_says("the store is PostgreSQL on 127.0.0.1, version ");
+    daemon.stop();
+    assert!(!home.imbabot(&["doctor"]).expect(0).stdout.contains("autovacuum"));
+    postgres::run(&server.url(), "ALTER SYSTEM SET autovacuum = off");
+    postgres::run(&server.url(), "SELECT pg_reload_conf()");
+    let daemon = home.ready();
+    daemon.wait_says("IMB-S-AUTOVACUUM");
+    daemon.stop();
+    assert!(home.imbabot(&["doctor"]).expect(1).stdout.contains("autovacuum"));
+    assert_eq!(home.json(&["store", "info"])["clears_away"], false);
 }

@@ -118,10 +118,17 @@ pub(crate) async fn open(config: &Config, clock: &dyn Clock) -> Result<Arc<dyn S
             let opened = patiently(clock, AGAIN, is_passing, open).await;
             let store = opened.map_err(|error| refused(at, error))?;
             tracing::info!("the store is {}, {}", config.store.place, noticed(store.server()));
+            if !store.server().clears_away {
+                tracing::warn!(code = "IMB-S-AUTOVACUUM", "{NEVER_CLEARED}");
+            }
             Ok(Arc::new(store))
         }
     }
 }
+
+/// Of a server that does not clear away.
+pub(crate) const NEVER_CLEARED: &str = "the database has autovacuum = off: dead rows stay in its \
+     tables, and everything becomes slower by the day";
 
 /// What was noticed about a server.
 pub(crate) fn noticed(facts: &ServerFacts) -> String {

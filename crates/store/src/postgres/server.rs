@@ -1,5 +1,6 @@
 //! What the server is like, looked at before anything is trusted to it: its version, whether it keeps
-//! what it confirms, whether something in between hands out connections. Changes nothing.
+//! what it confirms and clears away what is over, whether something in between hands out connections.
+//! Changes nothing.
 
 use super::link::Link;
 use super::row::get;
@@ -18,6 +19,9 @@ pub struct ServerFacts {
     pub pooled: bool,
     /// It keeps what it confirms, also over a power cut.
     pub durable: bool,
+    /// It clears dead rows away by itself (autovacuum). Where it does not, tables that are always changed
+    /// grow without end, and every verb with them.
+    pub clears_away: bool,
 }
 
 /// Looks, and refuses a server that does not do.
@@ -29,7 +33,9 @@ pub(super) async fn look(link: &Link, accepts_unsafe: bool) -> Result<ServerFact
                         current_setting('server_version'),
                         current_setting('fsync'), current_setting('synchronous_commit'),
                         pg_is_in_recovery(), pg_backend_pid()::bigint,
-                        current_setting('server_encoding')",
+                        current_setting('server_encoding'),
+                        current_setting('autovacuum')::bool
+                            AND current_setting('track_counts')::bool",
                 params![],
             )
             .await?;
@@ -56,9 +62,9 @@ pub(super) async fn look(link: &Link, accepts_unsafe: bool) -> Result<ServerFact
                 off.push(name);
             }
         }
-        Ok((version, off, get::<i64>(&row, 5)?))
+        Ok((version, off, get::<i64>(&row, 5)?, get::<bool>(&row, 7)?))
     };
-    let (version, off, first) = link.bare(look).await?;
+    let (version, off, first, clears_away) = link.bare(look).await?;
     if let (Some(setting), false) = (off.first(), accepts_unsafe) {
         return Err(refused(format!(
             "the database has {setting} = off: after a power cut it has forgotten what it confirmed, \
@@ -67,10 +73,10 @@ pub(super) async fn look(link: &Link, accepts_unsafe: bool) -> Result<ServerFact
     }
     let mut pooled = false;
     for _ in 0..3 {
-        let (_, _, pid) = link.bare(look).await?;
+        let (_, _, pid, _) = link.bare(look).await?;
         pooled |= pid != first;
     }
-    Ok(ServerFacts { version, pooled, durable: off.is_empty() })
+    Ok(ServerFacts { version, pooled, durable: off.is_empty(), clears_away })
 }
 
 fn refused(message: String) -> Error {

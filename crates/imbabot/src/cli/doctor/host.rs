@@ -145,6 +145,10 @@ async fn on_server(
         let hint = "set fsync and synchronous_commit to on, and leave `unsafe_durability` out";
         findings.push(Finding::warning("store", text).hint(hint));
     }
+    if !facts.clears_away {
+        let hint = "set autovacuum and track_counts to on, or run VACUUM on its tables by a timer";
+        findings.push(Finding::warning("store", stores::NEVER_CLEARED).hint(hint));
+    }
     if let Some(there) = store.clock().await? {
         let here = clock.now();
         if here.since(there).max(there.since(here)) > APART {

@@ -28,7 +28,7 @@ pub(super) async fn info(command: &Command, config: &Config, at: &Server) -> Res
         rows.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
     let value = json!({
         "kind": "postgres", "place": place.to_string(), "version": facts.version,
-        "pooled": facts.pooled, "durable": facts.durable, "rows": counted,
+        "pooled": facts.pooled, "durable": facts.durable, "clears_away": facts.clears_away, "rows": counted,
         "instances": numbers, "checks": checks(&care),
     });
     command.output.data(&value, || {
