@@ -160,13 +160,14 @@ impl Inbox for SqliteStore {
                         recipients: vec![bot.parse().map_err(|_| unreadable(bot))?],
                     };
                     insert_event(tx, now, &event)?;
-                    tx.execute(
+                    tx.prepare_cached(
                         "DELETE FROM wake WHERE bot = ?1 AND widget = ?2 AND key = ?3",
-                        params![bot, widget, key],
-                    )?;
+                    )?
+                    .execute(params![bot, widget, key])?;
                 }
-                let next: Option<i64> =
-                    tx.query_row("SELECT min(due_at) FROM wake", [], |row| row.get(0))?;
+                let next: Option<i64> = tx
+                    .prepare_cached("SELECT min(due_at) FROM wake")?
+                    .query_row([], |row| row.get(0))?;
                 Ok((due.len() as u64, next.map(Timestamp::from_micros)))
             })
             .await
@@ -232,11 +233,9 @@ fn claim_events(
     let told = |bot: &str| claim.free.iter().any(|(name, _)| name.as_str() == bot);
     let alone = suspects.iter().any(|(bot, _, due)| *due && told(bot) && !paused.bot(bot.as_str()));
     if alone {
-        let running: bool = tx.query_row(
-            "SELECT EXISTS (SELECT 1 FROM inbox WHERE state = 'running')",
-            [],
-            |row| row.get(0),
-        )?;
+        let running: bool = tx
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM inbox WHERE state = 'running')")?
+            .query_row([], |row| row.get(0))?;
         if running {
             return Ok((Vec::new(), None));
         }

@@ -226,10 +226,9 @@ pub(super) fn turn_unknown(
     reason: &str,
     bodies: Bodies,
 ) -> Result<DeliveryState> {
-    let (policy, resends): (String, u32) =
-        tx.query_row("SELECT policy, resends FROM delivery WHERE seq = ?1", [seq], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+    let (policy, resends): (String, u32) = tx
+        .prepare_cached("SELECT policy, resends FROM delivery WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let at_least_once = policy == word_of(Policy::AtLeastOnce);
     let again = at_least_once && resends < settle.max_resends;
     let resend_at = again.then(|| (now + settle.wait).as_micros());
@@ -515,21 +514,22 @@ fn sweep(
         report(tx, now, seq, &record)?;
         moved += 1;
     }
-    let next: Option<i64> = tx.query_row(
-        "SELECT min(at) FROM (
-             SELECT min(expires_at) AS at FROM delivery WHERE state = 'queued'
-             UNION ALL SELECT min(resend_at) FROM delivery WHERE resend_at IS NOT NULL
-             UNION ALL SELECT min(unknown_since) + ?1 FROM delivery WHERE state = 'unknown')",
-        [micros(settle.unresolved_after)],
-        |row| row.get(0),
-    )?;
+    let next: Option<i64> = tx
+        .prepare_cached(
+            "SELECT min(at) FROM (
+                 SELECT min(expires_at) AS at FROM delivery WHERE state = 'queued'
+                 UNION ALL SELECT min(resend_at) FROM delivery WHERE resend_at IS NOT NULL
+                 UNION ALL SELECT min(unknown_since) + ?1 FROM delivery WHERE state = 'unknown')",
+        )?
+        .query_row([micros(settle.unresolved_after)], |row| row.get(0))?;
     Ok((moved, next.map(Timestamp::from_micros)))
 }
 
 /// unknown → queued, `at_least_once` only: from here on it may have been applied twice.
 fn resend(tx: &Connection, now: Timestamp, seq: i64, bodies: Bodies) -> Result<()> {
-    let expires_at: i64 =
-        tx.query_row("SELECT expires_at FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    let expires_at: i64 = tx
+        .prepare_cached("SELECT expires_at FROM delivery WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0))?;
     if expires_at <= now.as_micros() {
         return expire(tx, now, seq, bodies);
     }

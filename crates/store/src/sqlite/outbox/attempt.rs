@@ -27,8 +27,9 @@ pub(in crate::sqlite) fn end_attempt(
     attempt: u32,
     end: &AttemptEnd<'_>,
 ) -> Result<bool> {
-    let id: [u8; 16] =
-        tx.query_row("SELECT id FROM delivery WHERE seq = ?1", [seq], |row| row.get(0))?;
+    let id: [u8; 16] = tx
+        .prepare_cached("SELECT id FROM delivery WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0))?;
     let late: bool = tx
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM attempt
