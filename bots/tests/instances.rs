@@ -74,12 +74,17 @@ impl Fleet {
         let open =
             "SELECT (SELECT count(*) FROM imbabot.delivery WHERE state IN ('queued', 'sending'))
                          + (SELECT count(*) FROM imbabot.occurrence WHERE targets IS NOT NULL)";
-        let mut quiet = 0;
-        wait_until("quiescence", || {
-            quiet = if postgres::number(&self.url, open) > 0 { 0 } else { quiet + 1 };
+        // However much is left, as long as it becomes less.
+        let (mut quiet, mut least, mut since) = (0, i64::MAX, Instant::now());
+        while quiet <= 5 {
+            let left = postgres::number(&self.url, open);
+            quiet = if left > 0 { 0 } else { quiet + 1 };
+            if left < least {
+                (least, since) = (left, Instant::now());
+            }
+            assert!(left == 0 || since.elapsed() < PATIENCE, "{left} are left, and {least} were");
             std::thread::sleep(Duration::from_millis(200));
-            quiet > 5
-        });
+        }
         last
     }
 
