@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use imbabot_bot::prelude::*;
-use imbabot_bot::{RoomSelector, Schedule, Template};
+use imbabot_bot::{Policy, RoomSelector, Schedule, Template};
 use imbabot_core::{SecretKey, Timestamp};
 use imbabot_scheduler::{Announcement, Rate};
 use imbabot_store::{
@@ -155,26 +155,44 @@ fn a_promise_that_was_not_kept() {
     assert_eq!(found.iter().map(|found| found.invariant).collect::<Vec<_>>(), [5]);
 }
 
+/// Two messages of a lane are there in another order than both were known in.
+fn exchanged(truth: &mut Truth, [one, other]: [usize; 2]) {
+    let sends: Vec<usize> = (0..truth.requests.len())
+        .filter(|place| truth.requests[*place].endpoint.as_deref() == Some("send_msg"))
+        .filter(|place| truth.requests[*place].room == Some(1537))
+        .filter(|place| truth.requests[*place].applied)
+        .collect();
+    // As if both had been known before the first left.
+    truth.requests.swap(sends[one], sends[other]);
+    truth.lines.sort_by_key(|line| match &line.line {
+        Line::Delivery(record) if record.state == DeliveryState::Queued => 0,
+        Line::Incarnation(_) => -1,
+        _ => 1,
+    });
+    for (seq, line) in (1..).zip(&mut truth.lines) {
+        line.seq = seq;
+    }
+}
+
 #[test]
 fn messages_of_a_lane_in_another_order() {
-    finds(6, |truth| {
-        let mut sends: Vec<usize> = (0..truth.requests.len())
-            .filter(|place| truth.requests[*place].endpoint.as_deref() == Some("send_msg"))
-            .filter(|place| truth.requests[*place].room == Some(1537))
-            .filter(|place| truth.requests[*place].applied)
-            .collect();
-        let (last, first) = (sends.pop().unwrap(), sends[0]);
-        // As if both had been known before the first left.
-        truth.requests.swap(first, last);
-        truth.lines.sort_by_key(|line| match &line.line {
-            Line::Delivery(record) if record.state == DeliveryState::Queued => 0,
-            Line::Incarnation(_) => -1,
-            _ => 1,
-        });
-        for (seq, line) in (1..).zip(&mut truth.lines) {
-            line.seq = seq;
+    finds(6, |truth| exchanged(truth, [1, 2]));
+}
+
+#[test]
+fn a_message_that_was_unknown_may_arrive_after_one_that_did_not_wait_for_it() {
+    let mut truth = truth();
+    exchanged(&mut truth, [0, 1]);
+    let mut as_sent = |policy| {
+        for line in &mut truth.lines {
+            if let Line::Delivery(delivery) = &mut line.line {
+                delivery.policy = policy;
+            }
         }
-    });
+        truth.violations().contains(&6)
+    };
+    assert!(!as_sent(Policy::AtMostOnce));
+    assert!(as_sent(Policy::AtLeastOnce), "one that is repeated is waited for");
 }
 
 #[test]

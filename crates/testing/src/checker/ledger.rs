@@ -25,6 +25,8 @@ pub(super) struct Book {
     pub(super) born: HashMap<DeliveryId, i64>,
     /// The line with which it was first being sent.
     pub(super) claimed: HashMap<DeliveryId, i64>,
+    /// The line with which it was first unknown.
+    unsure: HashMap<DeliveryId, i64>,
     pub(super) attempts: BTreeMap<(DeliveryId, u32), AttemptRecord>,
     pub(super) occurrences: BTreeMap<String, OccurrenceRecord>,
     pub(super) ranges: Vec<RangeRecord>,
@@ -93,11 +95,25 @@ impl Book {
         }
     }
 
+    /// Whether nobody knew what had become of `id` when `other` was first claimed, which does not wait for
+    /// that: then a request that was held up on its way may still arrive.
+    pub(super) fn gave_way(&self, id: DeliveryId, other: DeliveryId) -> bool {
+        let once = |delivery: &DeliveryRecord| delivery.policy == Policy::AtMostOnce;
+        self.deliveries.get(&id).is_some_and(once)
+            && match (self.unsure.get(&id), self.claimed.get(&other)) {
+                (Some(unsure), Some(claimed)) => unsure < claimed,
+                _ => false,
+            }
+    }
+
     fn delivery(&mut self, seq: i64, now: &DeliveryRecord) {
         let (id, state) = (now.id, now.state);
         self.born.entry(id).or_insert(seq);
         if state == Sending {
             self.claimed.entry(id).or_insert(seq);
+        }
+        if state == Unknown {
+            self.unsure.entry(id).or_insert(seq);
         }
         *self.totals.entry((state, now.reason.clone())).or_default() += 1;
         let before = self.deliveries.insert(id, now.clone());

@@ -162,7 +162,8 @@ impl Check {
         }
     }
 
-    /// I6: first applied copies of a lane follow (`not_before`, order of recording).
+    /// I6: first applied copies of a lane follow (`not_before`, order of recording). What is sent at most
+    /// once holds up nobody while it is `unknown`.
     fn order_holds(&self, found: &mut Findings) {
         let book = &self.book;
         let mut last: HashMap<(String, u64, String), (Timestamp, i64, DeliveryId)> = HashMap::new();
@@ -181,6 +182,7 @@ impl Check {
             if let Some(before) = last.insert(lane, place)
                 && (before.0, before.1) > (place.0, place.1)
                 && book.known_before(id, before.2)
+                && !book.gave_way(id, before.2)
             {
                 found.note(6, format!("{id} was applied after {}, which comes later", before.2));
             }
