@@ -88,6 +88,16 @@ impl Fleet {
         last
     }
 
+    /// So many schedules fired each second between these two once, or say why not, and nothing is doubled.
+    #[track_caller]
+    fn accounts_for(&self, schedules: usize, chat: &Chat, first: i64, last: i64) {
+        let mut check = self.one().check(chat);
+        for n in 0..schedules {
+            check = check.expected(&format!("s{n}"), instants(first, last, 1));
+        }
+        assert_holds(&check.quiescent());
+    }
+
     /// The instance that has the schedules and says so.
     fn who_fires(&self, daemons: &[Option<Daemon>]) -> Option<usize> {
         let fires = |d: &Daemon| self.owned(d).iter().any(|unit| unit == "schedules");
@@ -335,11 +345,7 @@ fn m3_stopping_instances_at_random_beyond_their_lease_doubles_nothing() {
     }
     let last = fleet.wind_up();
     daemons.into_iter().for_each(Daemon::stop);
-    let mut check = fleet.one().check(&chat);
-    for n in 0..30 {
-        check = check.expected(&format!("s{n}"), instants(first, last, 1));
-    }
-    assert_holds(&check.quiescent());
+    fleet.accounts_for(30, &chat, first, last);
 }
 
 #[test]
@@ -364,11 +370,7 @@ fn m5_a_database_that_is_killed_and_started_again_costs_nothing() {
     }
     let last = fleet.wind_up();
     daemons.into_iter().for_each(Daemon::stop);
-    let mut check = fleet.one().check(&chat);
-    for n in 0..20 {
-        check = check.expected(&format!("s{n}"), instants(first, last, 1));
-    }
-    assert_holds(&check.quiescent());
+    fleet.accounts_for(20, &chat, first, last);
     fleet.one().imbabot(&["ledger", "verify"]).expect(0);
 }
 
@@ -406,11 +408,7 @@ fn cut_off(length: Duration) -> Duration {
 
     let last = fleet.wind_up();
     daemons.into_iter().for_each(Daemon::stop);
-    let mut check = fleet.one().check(&chat);
-    for n in 0..20 {
-        check = check.expected(&format!("s{n}"), instants(first, last, 1));
-    }
-    assert_holds(&check.quiescent());
+    fleet.accounts_for(20, &chat, first, last);
     fleet.one().imbabot(&["ledger", "verify"]).expect(0);
     taken_over
 }
@@ -458,8 +456,7 @@ fn a_newer_program_may_add_to_the_tables_beside_an_older_one_that_runs() {
     wait_until("it goes on", || chat.texts(room).len() > said + 1);
     let last = fleet.wind_up();
     daemon.stop();
-    let check = fleet.one().check(&chat).expected("s0", instants(first, last, 1)).quiescent();
-    assert_holds(&check);
+    fleet.accounts_for(1, &chat, first, last);
 }
 
 #[test]
@@ -485,8 +482,7 @@ fn m7_clocks_that_are_ten_minutes_apart_make_no_difference() {
     let last = fleet.wind_up();
     daemons.into_iter().for_each(Daemon::stop);
     let ledger = fleet.one().ledger();
-    let check = fleet.one().check(&chat).expected("s0", instants(first, last, 1)).quiescent();
-    assert_holds(&check);
+    fleet.accounts_for(1, &chat, first, last);
     let late = lateness(&ledger);
     assert!(late[late.len() - 1] < PATIENCE, "{late:?}");
     assert!(late[late.len() / 2] < Duration::from_secs(1), "{late:?}");
@@ -520,8 +516,7 @@ fn m11_what_came_due_while_nobody_ran_is_accounted_for() {
     wait_until("it fires again", || chat.texts(room).len() > said + 1);
     let last = fleet.wind_up();
     daemons.into_iter().for_each(Daemon::stop);
-    let check = fleet.one().check(&chat).expected("s0", instants(first, last, 1)).quiescent();
-    assert_holds(&check);
+    fleet.accounts_for(1, &chat, first, last);
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Chat, Daemon, Home, Signal, assert_holds, holds_for, wait_until};
+use support::{Chat, Daemon, Home, Signal, assert_holds, holds_for, wait_until, wait_within};
 
 /// A chat with one room in it, and a daemon's folder with a polite bot and one that does this.
 fn with(deed: &str) -> (Chat, Home) {
@@ -228,11 +228,8 @@ fn k4_a_slow_bot_and_ten_thousand_changes_take_no_memory() {
     }
     let renamed = || daemon.http().metric("imbabot_room_events_total{kind=\"renamed\"}");
     // An unoptimised build on a slow machine records them one page after the other.
-    let begun = std::time::Instant::now();
-    while renamed() != Some(10_000.0) {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(90), "{:?}", renamed());
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    let patience = std::time::Duration::from_secs(90);
+    wait_within(patience, "all are found", || (renamed() == Some(10_000.0)).then_some(()));
     std::thread::sleep(Duration::from_secs(3));
     // Eight at a time, a second each: the others wait in the store.
     let handled =
