@@ -134,10 +134,11 @@ impl PostgresStore {
         if role == Role::Visitor {
             link.read(async move |tx| schema::migrate(tx, &name, role).await).await?;
         } else {
-            link.make(async move |tx| schema::migrate(tx, &name, role).await).await?;
-        }
-        if role == Role::Daemon {
-            link.read(moving::still_here).await?;
+            let make = async move |tx: &tx::Tx<'_>| {
+                schema::migrate(tx, &name, role).await?;
+                if role == Role::Daemon { moving::still_here(tx).await } else { Ok(()) }
+            };
+            link.make(make).await?;
         }
         let turns = inbox::Turns::default();
         let (bodies, told) = (options.bodies, Mutex::default());

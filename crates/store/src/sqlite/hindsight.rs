@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use super::lane::Lane;
 use super::outbox::free_at;
 use crate::error::Result;
-use crate::rules::{HINDSIGHT, clock_key};
+use crate::rules::{HINDSIGHT, clock_key, micros};
 
 /// Two verbs may take turns with the instants they were called at. Only beyond this the clock has gone
 /// back.
@@ -48,7 +48,7 @@ pub(super) fn look_again(
     if let Some(back) = back {
         tx.prepare_cached("UPDATE rate SET tat = ?2 WHERE key = ?1")?
             .execute(params![clock_key(widget), now.as_micros()])?;
-        let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
+        let back = micros(back);
         tx.prepare_cached(
             "UPDATE delivery SET next_attempt_at = max(?2, next_attempt_at - ?3)
              WHERE widget = ?1 AND open = 1 AND state = 'queued' AND next_attempt_at > ?2",
