@@ -367,6 +367,21 @@ fn a_database_that_was_moved_away_is_not_run_on() {
 }
 
 #[test]
+fn a_database_of_the_step_before_is_upgraded_with_what_waits_in_it() {
+    let Some(database) = database() else { return };
+    let (schema, first) = a_database(database);
+    block_on(first.enqueue(at(1), vec![message("waits", 1)])).unwrap();
+    database
+        .run(&format!("DROP TABLE {schema}.moved_away; UPDATE {schema}.edition SET version = 1"));
+    let open = |role| database.open_as(role, &schema, Bodies::Full, LEASE);
+    let older = open(Role::Visitor).map(drop).unwrap_err();
+    assert!(older.to_string().contains("`imbabot run` upgrades it"), "{older}");
+    let second = open(Role::Daemon).unwrap();
+    block_on(second.begin(at(2), "2", RULES)).unwrap();
+    assert_eq!(block_on(second.deliveries(&DeliveryFilter::default())).unwrap().len(), 1);
+}
+
+#[test]
 fn nothing_is_moved_where_there_is_something() {
     let Some(database) = database() else { return };
     let (folder, file, there) = a_file_and_a_database(database);
