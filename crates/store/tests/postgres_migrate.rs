@@ -371,8 +371,9 @@ fn a_database_of_the_step_before_is_upgraded_with_what_waits_in_it() {
     let Some(database) = database() else { return };
     let (schema, first) = a_database(database);
     block_on(first.enqueue(at(1), vec![message("waits", 1)])).unwrap();
-    database
-        .run(&format!("DROP TABLE {schema}.moved_away; UPDATE {schema}.edition SET version = 1"));
+    database.run(&format!(
+        "ALTER TABLE {schema}.lease DROP COLUMN serves; UPDATE {schema}.edition SET version = 2"
+    ));
     let open = |role| database.open_as(role, &schema, Bodies::Full, LEASE);
     let older = open(Role::Visitor).map(drop).unwrap_err();
     assert!(older.to_string().contains("`imbabot run` upgrades it"), "{older}");

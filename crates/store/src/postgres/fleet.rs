@@ -1,6 +1,8 @@
 //! Several instances: leases, units, and what is done for a run that is over. Instants of leases are
 //! the database's, whatever clock a caller has.
 
+mod share;
+
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
@@ -119,6 +121,7 @@ pub(super) async fn end_killed(
         outbox::sending_becomes_unknown(tx, now, settle, bodies, Some(&runs)).await?;
     let interrupted_events = inbox::stop(tx, now, &runs, true).await?;
     give_up_all(tx, incarnation, now).await?;
+    serves_nothing(tx, incarnation).await?;
     Ok(Ended { runs: 1, turned_unknown, interrupted_events })
 }
 
@@ -184,6 +187,14 @@ pub(super) async fn give_up_all(
     Ok(())
 }
 
+/// What a run served is as long as its list of widgets, and nobody asks for it once it owns nothing more.
+/// For those who hold its lease: whoever ends by himself does not.
+async fn serves_nothing(tx: &Tx<'_>, incarnation: IncarnationId) -> Result<()> {
+    let sql = "UPDATE lease SET serves = NULL WHERE incarnation = $1 AND serves IS NOT NULL";
+    tx.execute(sql, params![incarnation.0]).await?;
+    Ok(())
+}
+
 #[async_trait]
 impl Fleet for PostgresStore {
     async fn clock(&self) -> Result<Option<Timestamp>> {
@@ -236,7 +247,8 @@ impl Fleet for PostgresStore {
                     ended.push((over, did.turned_unknown));
                 }
                 left_sending(tx, now, settle, bodies).await?;
-                share(tx, incarnation, &names, draining, now).await?;
+                let served: Vec<&str> = names.keys().map(String::as_str).collect();
+                share::take_part(tx, incarnation, &served, draining, now).await?;
                 let rows = tx
                     .rows("SELECT name, term FROM unit WHERE owner = $1", params![incarnation.0])
                     .await?;
@@ -327,57 +339,4 @@ impl Fleet for PostgresStore {
             })
             .await
     }
-}
-
-/// Takes what nobody owns, up to a fair share, and gives back what is beyond it. A unit that is given
-/// back is taken by another with its next heartbeat.
-async fn share(
-    tx: &Tx<'_>,
-    incarnation: IncarnationId,
-    serves: &BTreeMap<String, Unit>,
-    draining: bool,
-    now: Timestamp,
-) -> Result<()> {
-    let names: Vec<&str> = serves.keys().map(String::as_str).collect();
-    tx.execute(
-        "INSERT INTO unit (name, since) SELECT k.name, $2 FROM unnest($1) AS k (name)
-         WHERE NOT EXISTS (SELECT 1 FROM unit u WHERE u.name = k.name) ORDER BY 1
-         ON CONFLICT (name) DO NOTHING",
-        params![names, now.as_micros()],
-    )
-    .await?;
-    // Owned and no longer served: the configuration has it no more.
-    tx.execute(
-        "UPDATE unit SET owner = NULL, since = $3 WHERE owner = $1 AND NOT name = ANY($2)",
-        params![incarnation.0, names, now.as_micros()],
-    )
-    .await?;
-    let row = tx
-        .row(
-            "SELECT (SELECT count(*) FROM unit WHERE owner = $1),
-                    (SELECT count(*) FROM incarnation i JOIN lease l ON l.incarnation = i.id
-                     WHERE i.ended_at IS NULL AND NOT l.draining)",
-            params![incarnation.0],
-        )
-        .await?;
-    let (owned, sharing): (i64, i64) = (get(&row, 0)?, get(&row, 1)?);
-    let all = i64::try_from(names.len()).unwrap_or(i64::MAX);
-    let fair = if draining { 0 } else { (all + sharing.max(1) - 1) / sharing.max(1) };
-    if owned > fair {
-        tx.execute(
-            "UPDATE unit SET owner = NULL, since = $3 WHERE name IN (
-                 SELECT name FROM unit WHERE owner = $1 ORDER BY since DESC, name LIMIT $2)",
-            params![incarnation.0, owned - fair, now.as_micros()],
-        )
-        .await?;
-    } else if owned < fair {
-        tx.execute(
-            "UPDATE unit SET owner = $1, term = term + 1, since = $4 WHERE name IN (
-                 SELECT name FROM unit WHERE owner IS NULL AND name = ANY($2)
-                 ORDER BY since, name LIMIT $3 FOR UPDATE SKIP LOCKED)",
-            params![incarnation.0, names, fair - owned, now.as_micros()],
-        )
-        .await?;
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use crate::sqlite::Role;
 const STEPS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_foundation.sql"),
     include_str!("../../migrations/postgres/0002_moved_away.sql"),
+    include_str!("../../migrations/postgres/0003_serves.sql"),
 ];
 
 /// The oldest schema that a build must know to go on with the newest of these: builds one step apart
