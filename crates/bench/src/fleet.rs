@@ -74,17 +74,19 @@ impl Instance {
         }
         text.push_str("[http]\nlisten = \"off\"\n[log]\nlevel = \"warn\"\n");
         let mut sites = String::new();
-        for (n, name) in widgets.iter().enumerate() {
+        for name in widgets {
+            // Under this id the server's lists are the widget's own.
             sites.push_str(&format!(
-                "[[widget]]\nname = \"{name}\"\nid = {}\nsender = 1\nbase_url = \"{}\"\n\
+                "[[widget]]\nname = \"{name}\"\nid = 627\nsender = 1\nbase_url = \"{}\"\n\
                  secret_key_file = \"secret_key\"\n",
-                n + 1,
                 server.url(name)
             ));
         }
         private(&folder.path().join("widgets.toml"), &sites)?;
         private(&folder.path().join("imbabot.toml"), &text)?;
         let mut command = Command::new(binary);
+        // Each run says by itself which store it is about.
+        command.env_remove("IMBABOT_DATABASE_URL");
         command.arg("run").arg("--config").arg(folder.path().join("imbabot.toml"));
         Ok(Self { child: command.spawn()?, folder })
     }
@@ -95,6 +97,7 @@ impl Instance {
 
     fn verb(&self, binary: &Path, arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(binary);
+        command.env_remove("IMBABOT_DATABASE_URL");
         command.args(arguments).arg("--config").arg(self.config()).stdout(Stdio::null());
         let status = command.status()?;
         anyhow::ensure!(status.success(), "{arguments:?} ended with {status}");

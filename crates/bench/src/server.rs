@@ -20,6 +20,8 @@ pub(crate) struct Server {
 struct Shared {
     state: Mutex<State>,
     asked: Condvar,
+    /// No two servers of a run name a message alike.
+    port: u16,
 }
 
 struct State {
@@ -45,7 +47,7 @@ impl Server {
             requests: BTreeMap::new(),
             messages: 0,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), asked: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), asked: Condvar::new(), port });
         let server = Self { port, shared: Arc::clone(&shared) };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -148,10 +150,10 @@ impl Shared {
         };
         let mut state = self.state();
         state.messages += 1;
-        let id = state.messages;
+        let (id, port) = (state.messages, self.port);
         let (room, text) = (field("room_id"), field("message"));
         let body = format!(
-            r#"{{"success":true,"message":{{"id":{id},"uuid":"u-{id}","message":"{text}","user_id":1,"room_id":{room},"time":"1608275827"}}}}"#
+            r#"{{"success":true,"message":{{"id":{id},"uuid":"{port}-{id}","message":"{text}","user_id":1,"room_id":{room},"time":"1608275827"}}}}"#
         );
         Arc::new(body.into_bytes())
     }

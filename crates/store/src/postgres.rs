@@ -70,6 +70,8 @@ pub struct PostgresStore {
     facts: ServerFacts,
     /// What the last heartbeat said that we own, with the terms.
     told: Mutex<BTreeMap<Unit, u64>>,
+    /// Outcomes that wait to be written.
+    outcomes: Arc<outbox::Outcomes>,
     /// Whose turn it is among lanes of the inbox.
     turns: inbox::Turns,
     /// The schema goes with this value.
@@ -141,8 +143,8 @@ impl PostgresStore {
             link.make(make).await?;
         }
         let turns = inbox::Turns::default();
-        let (bodies, told) = (options.bodies, Mutex::default());
-        Ok(Self { link, bodies, options, facts, told, turns, temporary: None })
+        let (bodies, told, outcomes) = (options.bodies, Mutex::default(), Arc::default());
+        Ok(Self { link, bodies, options, facts, told, outcomes, turns, temporary: None })
     }
 
     /// The same store, whose tables are dropped when this value is: for tests.

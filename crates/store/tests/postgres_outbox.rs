@@ -460,3 +460,68 @@ fn answers_that_name_one_message_at_the_same_moment_are_not_both_believed() {
         assert_eq!(foreign, 3);
     }
 }
+
+/// Messages into so many rooms, claimed.
+fn claimed_in(instance: &Instance, rooms: u64) -> Vec<ClaimedDelivery> {
+    let rows = (1..=rooms).map(|n| message(&format!("k{n}"), "w", n)).collect();
+    block_on(instance.store.enqueue(at_ms(0), rows)).unwrap();
+    let claimed = instance.claim(at_ms(1), &["w"], 1_000).deliveries;
+    assert_eq!(claimed.len() as u64, rooms);
+    claimed
+}
+
+/// Each outcome told by a caller of its own, all at once.
+fn settle_each(
+    instance: &Instance,
+    claimed: &[ClaimedDelivery],
+) -> Vec<imbabot_store::Result<Vec<Recorded>>> {
+    let each = claimed.iter().map(|claimed| {
+        let outcome = delivered(claimed, claimed.room.0);
+        instance.store.settle(at_ms(2), RULES, vec![outcome])
+    });
+    block_on(futures_util::future::join_all(each))
+}
+
+#[test]
+fn outcomes_that_come_while_others_are_written_are_written_together() {
+    let Some(database) = database() else { return };
+    let (first, _, schema) = two(database);
+    let claimed = claimed_in(&first, 100);
+    let lock = "SELECT 1 FROM lane FOR UPDATE";
+    let other = Other::begin(database, &schema, lock);
+    let told = std::thread::scope(|scope| {
+        let told = scope.spawn(|| settle_each(&first, &claimed));
+        let waits = "SELECT 1 FROM pg_locks l
+                     WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
+        while !other.sees(waits) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        other.end("ROLLBACK");
+        told.join().unwrap()
+    });
+    for (told, claimed) in told.into_iter().zip(&claimed) {
+        let told = told.unwrap();
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].delivery, told[0].state), (claimed.id, DeliveryState::Delivered));
+    }
+    let other = Other::begin(database, &schema, "SELECT 1");
+    let few = "SELECT 1 FROM delivery HAVING count(*) = 100 AND count(DISTINCT xmin::text) <= 4";
+    assert!(other.sees(few), "a hundred outcomes took more than four commits");
+    other.end("ROLLBACK");
+}
+
+#[test]
+fn an_outcome_that_cannot_be_recorded_takes_no_other_with_it() {
+    let Some(database) = database() else { return };
+    let (first, _, schema) = two(database);
+    let claimed = claimed_in(&first, 30);
+    let odd = "UPDATE delivery SET policy = 'odd' WHERE room = 15";
+    Other::begin(database, &schema, odd).end("COMMIT");
+    for (told, claimed) in settle_each(&first, &claimed).into_iter().zip(&claimed) {
+        if claimed.room.0 == 15 {
+            assert_eq!(*told.unwrap_err().kind(), ErrorKind::Undecodable);
+        } else {
+            assert_eq!(told.unwrap()[0].state, DeliveryState::Delivered);
+        }
+    }
+}

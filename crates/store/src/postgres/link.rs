@@ -5,6 +5,7 @@
 //! transaction leaves, because a crash of the server can give the number of a transaction that it lost
 //! to another one.
 
+mod together;
 mod turns;
 
 use std::cell::{Cell, RefCell};
@@ -27,6 +28,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::row::get;
 use super::tx::{Trouble, Tx, params, told, trouble};
 use crate::error::{Error, ErrorKind, Result};
+pub(super) use together::Gathering;
 use turns::Turns;
 
 /// Connections of one process, beside the one for its lease.

@@ -17,6 +17,7 @@ use imbabot_bot::{DeliveryId, WidgetName};
 use imbabot_core::Timestamp;
 
 pub(super) use insert::insert_all;
+pub(super) use settle::Outcomes;
 
 use super::journal::{DELIVERY_COLUMNS, read_delivery};
 use super::lane::{Lane, Lanes};
@@ -53,8 +54,11 @@ impl Outbox for PostgresStore {
     ) -> Result<Vec<Recorded>> {
         let bodies = self.bodies;
         // Never fenced: what is known of an attempt is the truth, whoever has taken over since.
+        let told = (now, settle, outcomes);
         self.link
-            .write(async move |tx| settle::settle(tx, now, settle, &outcomes, bodies).await)
+            .together(&self.outcomes, told, async move |tx, told| {
+                settle::settle_all(tx, told, bodies).await
+            })
             .await
     }
 

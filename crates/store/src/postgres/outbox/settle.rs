@@ -13,15 +13,43 @@ use crate::lifecycle::Settle;
 use crate::outbox::{Class, DeliveryState, Next, Recorded, Settled};
 use crate::postgres::Bodies;
 use crate::postgres::lane::{Lane, Lanes};
+use crate::postgres::link::Gathering;
 use crate::postgres::row::{get, held, id};
 use crate::postgres::tx::{Tx, params};
 use crate::rules::{FOREIGN_UUID_WINDOW, agrees};
 
-pub(super) async fn settle(
+/// What one caller tells: when, by which rules, of which attempts.
+pub(super) type Told = (Timestamp, Settle, Vec<Settled>);
+/// What callers tell at about the same time, and what each of them is answered.
+pub(in crate::postgres) type Outcomes = Gathering<Told, Vec<Recorded>>;
+
+/// Records what several callers tell, and answers each.
+pub(super) async fn settle_all(
+    tx: &Tx<'_>,
+    told: &[Told],
+    bodies: Bodies,
+) -> Result<Vec<Vec<Recorded>>> {
+    let mut answers = Vec::with_capacity(told.len());
+    // Their rules differ only where a configuration was just read.
+    for told in told.chunk_by(|one, next| one.1 == next.1) {
+        let Some((first, rules, _)) = told.first() else { continue };
+        let now = told.iter().map(|(now, ..)| *now).max().unwrap_or(*first);
+        let outcomes: Vec<&Settled> = told.iter().flat_map(|(_, _, outcomes)| outcomes).collect();
+        // In the order of the outcomes, without those of deliveries that are gone.
+        let mut recorded = settle(tx, now, *rules, &outcomes, bodies).await?.into_iter().peekable();
+        answers.extend(told.iter().map(|(_, _, outcomes)| {
+            let of = |outcome: &Settled| recorded.next_if(|r| r.delivery == outcome.delivery);
+            outcomes.iter().filter_map(of).collect()
+        }));
+    }
+    Ok(answers)
+}
+
+async fn settle(
     tx: &Tx<'_>,
     now: Timestamp,
     settle: Settle,
-    outcomes: &[Settled],
+    outcomes: &[&Settled],
     bodies: Bodies,
 ) -> Result<Vec<Recorded>> {
     let ids: Vec<&[u8]> = outcomes.iter().map(|o| o.delivery.as_bytes().as_slice()).collect();
@@ -119,7 +147,7 @@ impl Answers {
         now: Timestamp,
         step: &Step,
         seqs: &HashMap<DeliveryId, i64>,
-        outcomes: &[Settled],
+        outcomes: &[&Settled],
     ) -> Result<Self> {
         let mut answers =
             Self { foreign: HashSet::new(), uuids: HashMap::new(), messages: HashMap::new() };
