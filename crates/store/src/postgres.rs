@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::ClientConfig;
 
@@ -140,7 +141,7 @@ impl PostgresStore {
                 schema::migrate(tx, &name, role).await?;
                 if role == Role::Daemon { moving::still_here(tx).await } else { Ok(()) }
             };
-            link.make(make).await?;
+            link.make(make).await.map_err(in_the_way)?;
         }
         let turns = inbox::Turns::default();
         let (bodies, told, outcomes) = (options.bodies, Mutex::default(), Arc::default());
@@ -160,6 +161,15 @@ impl PostgresStore {
     pub fn server(&self) -> &ServerFacts {
         &self.facts
     }
+}
+
+/// Who makes or upgrades the tables waits for nobody who reads them at length.
+fn in_the_way(error: Error) -> Error {
+    if error.is_retryable() && error.to_string().contains(SqlState::LOCK_NOT_AVAILABLE.code()) {
+        let why = "another session, a dump perhaps, holds the tables, which are to be upgraded";
+        return Error::new(ErrorKind::Retryable, format!("{why}: {error}"));
+    }
+    error
 }
 
 /// Whether every host is this one.

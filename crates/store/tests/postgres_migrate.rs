@@ -16,7 +16,7 @@ use imbabot_core::{MessageId, Room, RoomId, User, UserId, WidgetId};
 use imbabot_store::*;
 
 use given::{RULES, at, message, widget};
-use postgres_support::{Database, database};
+use postgres_support::{Database, Hand, database};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -380,6 +380,30 @@ fn a_database_of_the_step_before_is_upgraded_with_what_waits_in_it() {
     let second = open(Role::Daemon).unwrap();
     block_on(second.begin(at(2), "2", RULES)).unwrap();
     assert_eq!(block_on(second.deliveries(&DeliveryFilter::default())).unwrap().len(), 1);
+}
+
+#[test]
+fn an_upgrade_that_waits_for_a_dump_keeps_nobody_from_saying_that_he_lives() {
+    let Some(database) = database() else { return };
+    let (schema, _first) = a_database(database);
+    let back = "ALTER TABLE lease DROP COLUMN serves; UPDATE edition SET version = 2";
+    let dump = Hand::new(&database.url, &schema);
+    dump.run(back);
+    dump.run("BEGIN; LOCK TABLE lease IN ACCESS SHARE MODE");
+    std::thread::scope(|scope| {
+        let open = || database.open_as(Role::Daemon, &schema, Bodies::Full, LEASE).map(drop);
+        let upgrade = scope.spawn(open);
+        let waits = "SELECT count(*)::text FROM pg_locks l
+                     WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
+        while dump.ask(waits).unwrap() == "0" {
+            assert!(!upgrade.is_finished(), "it did not wait");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let other = Hand::new(&database.url, &schema);
+        other.run("SET lock_timeout = '3s'; UPDATE lease SET heartbeat_at = heartbeat_at");
+        dump.run("COMMIT");
+        upgrade.join().unwrap().unwrap();
+    });
 }
 
 #[test]

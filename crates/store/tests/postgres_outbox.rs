@@ -494,6 +494,7 @@ fn outcomes_that_come_while_others_are_written_are_written_together() {
         let waits = "SELECT 1 FROM pg_locks l
                      WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
         while !other.sees(waits) {
+            assert!(!told.is_finished(), "nobody waited");
             std::thread::sleep(Duration::from_millis(5));
         }
         other.end("ROLLBACK");

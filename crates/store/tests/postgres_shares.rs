@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use given::{RULES, at};
-use postgres_support::{Database, database};
+use postgres_support::{Database, Hand, database};
 
 const WIDGETS: u32 = 12;
 /// Within so many heartbeats of each everything has found its place.
@@ -50,12 +50,13 @@ impl Instance {
     }
 }
 
-/// Stores of as many instances, in one schema.
-fn stores(database: &Database, count: usize) -> Vec<Arc<PostgresStore>> {
+/// A schema, and stores of as many instances in it.
+fn stores(database: &Database, count: usize) -> (String, Vec<Arc<PostgresStore>>) {
     let (schema, lease) = (database.name(), Duration::from_secs(60));
     let first = database.connect(&schema, Bodies::Full, lease).temporary(&schema);
     let rest = (1..count).map(|_| database.open(&schema, Bodies::Full, lease));
-    std::iter::once(Arc::new(first)).chain(rest).collect()
+    let stores = std::iter::once(Arc::new(first)).chain(rest).collect();
+    (schema, stores)
 }
 
 fn rounds(instances: &mut [Instance], count: usize) {
@@ -78,7 +79,7 @@ fn owners(instances: &[Instance]) -> BTreeMap<Unit, Vec<usize>> {
 #[test]
 fn those_who_serve_the_same_have_fair_shares_of_it() {
     let Some(database) = database() else { return };
-    let stores = stores(database, 3);
+    let (_, stores) = stores(database, 3);
     let mut all: Vec<Instance> = Vec::new();
     for store in stores {
         all.push(Instance::begin(store, 0x0fff));
@@ -93,7 +94,7 @@ fn those_who_serve_the_same_have_fair_shares_of_it() {
 #[test]
 fn a_widget_that_one_instance_alone_knows_is_its_own_beyond_its_share() {
     let Some(database) = database() else { return };
-    let stores = stores(database, 2);
+    let (_, stores) = stores(database, 2);
     let mut all = vec![Instance::begin(stores[0].clone(), 0x0fff)];
     rounds(&mut all, 1);
     // It was started with a configuration in which all but two are missing.
@@ -111,10 +112,43 @@ fn a_widget_that_one_instance_alone_knows_is_its_own_beyond_its_share() {
 }
 
 #[test]
+fn who_has_his_share_gives_way_where_somebody_else_has_room() {
+    let Some(database) = database() else { return };
+    let (_, stores) = stores(database, 3);
+    let mut all = Vec::new();
+    // The first knows what either of the others knows, and owns all of it when they come.
+    for (store, mask) in stores.into_iter().zip([0x0fff, 0x003f, 0x0fc0]) {
+        all.push(Instance::begin(store, mask));
+        rounds(&mut all, 2);
+    }
+    rounds(&mut all, 2);
+    assert!(owners(&all).values().all(|owners| owners.len() == 1), "{:?}", owners(&all));
+}
+
+#[test]
+fn beside_a_build_that_does_not_say_what_it_serves_shares_are_fair() {
+    let Some(database) = database() else { return };
+    let (schema, stores) = stores(database, 2);
+    let mut all: Vec<Instance> =
+        stores.into_iter().map(|store| Instance::begin(store, 0x0fff)).collect();
+    let forget = format!("UPDATE lease SET serves = NULL WHERE incarnation = {}", all[1].run.0);
+    let hand = Hand::new(&database.url, &schema);
+    for _ in 0..4 {
+        rounds(&mut all, 1);
+        hand.run(&forget);
+    }
+    assert!(all.iter().all(|instance| (6..=7).contains(&instance.owns.len())));
+    assert!(owners(&all).values().all(|owners| owners.len() == 1), "{:?}", owners(&all));
+}
+
+#[test]
 fn whatever_each_one_serves_nothing_is_left_to_nobody_and_all_comes_to_rest() {
     let Some(database) = database() else { return };
-    let stores = stores(database, 4);
-    let mask = 0..(1_u16 << WIDGETS);
+    let (_, stores) = stores(database, 4);
+    // Of some groups of widgets, as of different files: differences are rarely by one widget.
+    let group = prop::sample::select(vec![0x0003_u16, 0x003c, 0x0040, 0x0780, 0x0800]);
+    let mask = prop::collection::vec(group, 0..=4)
+        .prop_map(|groups| groups.into_iter().fold(0, |mask, group| mask | group));
     // Who beats, and sometimes with another configuration.
     let step = (0..4_usize, prop::option::weighted(0.2, mask.clone()));
     let histories = (prop::collection::vec(mask, 1..=4), prop::collection::vec(step, 0..24));

@@ -21,7 +21,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -41,6 +41,27 @@ const TRY: Duration = Duration::from_secs(30);
 const TRIES: u32 = 8;
 
 type Job = Box<dyn FnOnce(Rc<Inner>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// A verb, whatever it comes to: what surrounds it is compiled once and not for each.
+trait Act {
+    /// Does it, once more if need be, and keeps what came of it.
+    fn act<'a>(&'a self, tx: &'a Tx<'a>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+}
+
+struct Verb<T, F> {
+    act: F,
+    kept: RefCell<Option<T>>,
+}
+
+impl<T, F: AsyncFn(&Tx<'_>) -> Result<T>> Act for Verb<T, F> {
+    fn act<'a>(&'a self, tx: &'a Tx<'a>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
+        Box::pin(async move {
+            let value = (self.act)(tx).await?;
+            self.kept.replace(Some(value));
+            Ok(())
+        })
+    }
+}
 
 /// What kind of transaction a verb needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +125,11 @@ impl Begins {
                  LOCK TABLE ledger_door IN ROW EXCLUSIVE MODE"
             ),
             read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}"),
+            // Whoever waits for a whole table has everybody who comes later wait behind it: a dump that
+            // takes its time must not cost others their lease.
             make: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO \"{schema}\""
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO \"{schema}\"; \
+                 SET LOCAL lock_timeout = '1s'"
             ),
             mark: format!(
                 "INSERT INTO \"{schema}\".mark (link, slot, n) VALUES ($1, $2, $3)
@@ -329,7 +353,7 @@ impl Link {
         let job: Job = Box::new(move |inner| {
             Box::pin(async move {
                 // Nobody may wait for it any more.
-                let _ = answer.send(inner.verb(mode, &verb).await);
+                let _ = answer.send(inner.verb(mode, verb).await);
             })
         });
         self.jobs.as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())?;
@@ -343,7 +367,7 @@ impl Link {
     {
         let job: Job = Box::new(move |inner| {
             Box::pin(async move {
-                if let Err(error) = inner.verb(Mode::Make, &verb).await {
+                if let Err(error) = inner.verb(Mode::Make, verb).await {
                     tracing::debug!(%error, "what was to be done last was not done");
                 }
             })
@@ -422,21 +446,27 @@ pub(super) async fn pause(milliseconds: u64) {
 }
 
 /// How one try of a verb ended.
-enum End<T> {
-    Done(T),
+enum End {
+    Done,
     /// Nothing happened, and it may go otherwise the next time.
     Again(Error),
     Failed(Error),
     /// The commit was sent and not answered. What it would leave.
-    Unsure(T, Mark),
+    Unsure(Mark),
 }
 
 impl Inner {
-    async fn verb<T, F>(&self, mode: Mode, verb: &F) -> Result<T>
+    /// Runs a verb, and says what came of it.
+    async fn verb<T, F>(&self, mode: Mode, act: F) -> Result<T>
     where
         F: AsyncFn(&Tx<'_>) -> Result<T> + 'static,
     {
-        let queue = self.turns.of::<F>();
+        let verb = Verb { act, kept: RefCell::new(None) };
+        self.run(mode, &self.turns.of::<F>(), &verb).await?;
+        verb.kept.take().ok_or_else(closed)
+    }
+
+    async fn run(&self, mode: Mode, queue: &Semaphore, verb: &dyn Act) -> Result<()> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -444,11 +474,11 @@ impl Inner {
             let end = self.attempt(mode, verb).await;
             drop(turn);
             let error = match end {
-                End::Done(value) => return Ok(value),
+                End::Done => return Ok(()),
                 End::Failed(error) => return Err(error),
-                End::Unsure(value, mark) => {
+                End::Unsure(mark) => {
                     if self.committed(&mark).await? {
-                        return Ok(value);
+                        return Ok(());
                     }
                     Error::new(ErrorKind::Retryable, "the database lost a transaction")
                 }
@@ -462,10 +492,7 @@ impl Inner {
     }
 
     /// One try of a verb.
-    async fn attempt<T, F>(&self, mode: Mode, verb: &F) -> End<T>
-    where
-        F: AsyncFn(&Tx<'_>) -> Result<T>,
-    {
+    async fn attempt(&self, mode: Mode, verb: &dyn Act) -> End {
         let pool = if mode == Mode::Lease { &self.lease } else { &self.pool };
         let connection = match pool.get().await {
             Ok(object) => Borrowed::new(object),
@@ -490,18 +517,18 @@ impl Inner {
                 let again = matches!(trouble, Some(Trouble::Collision | Trouble::Cut));
                 (if again { End::Again(error) } else { End::Failed(error) }, clean)
             }
-            Some(Ok(value)) => match (in_time(tx.batch("COMMIT")).await, mark) {
-                (Some(Ok(())), _) => (End::Done(value), true),
+            Some(Ok(())) => match (in_time(tx.batch("COMMIT")).await, mark) {
+                (Some(Ok(())), _) => (End::Done, true),
                 // Refused, and so rolled back.
                 (Some(Err(error)), _) if tx.trouble() == Some(Trouble::Collision) => {
                     (End::Again(error), false)
                 }
-                (_, Some(mark)) => (End::Unsure(value, mark), false),
+                (_, Some(mark)) => (End::Unsure(mark), false),
                 // Tables that are made are made once, however often that is asked for.
                 (Some(Err(error)), None) if mode == Mode::Make => (End::Again(error), false),
                 (None, None) if mode == Mode::Make => (End::Failed(too_slow()), false),
                 // Nothing was to be kept.
-                (_, None) => (End::Done(value), false),
+                (_, None) => (End::Done, false),
             },
         };
         connection.clean.set(clean);
@@ -513,17 +540,20 @@ impl Inner {
     }
 
     /// Begins, and does what the verb does.
-    async fn body<T, F>(&self, tx: &Tx<'_>, mode: Mode, verb: &F, mark: Option<&Mark>) -> Result<T>
-    where
-        F: AsyncFn(&Tx<'_>) -> Result<T>,
-    {
+    async fn body(
+        &self,
+        tx: &Tx<'_>,
+        mode: Mode,
+        verb: &dyn Act,
+        mark: Option<&Mark>,
+    ) -> Result<()> {
         self.begin(tx, mode, mark).await?;
-        let value = verb(tx).await?;
+        verb.act(tx).await?;
         // A statement failed, and the verb did not mind: the transaction is void all the same.
         if tx.trouble().is_some() {
             return Err(Error::new(ErrorKind::Io, "a statement failed inside a transaction"));
         }
-        Ok(value)
+        Ok(())
     }
 
     /// Begins, and leaves a mark.
@@ -631,7 +661,7 @@ pub(super) fn fenced() -> Error {
     )
 }
 
-fn unreachable<T>(error: &PoolError) -> End<T> {
+fn unreachable(error: &PoolError) -> End {
     match error {
         PoolError::Backend(error) => {
             let again = trouble(error) == Trouble::Cut;

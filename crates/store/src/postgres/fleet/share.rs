@@ -9,26 +9,28 @@ use crate::lifecycle::IncarnationId;
 use crate::postgres::row::get;
 use crate::postgres::tx::{Tx, params};
 
-/// What each of the units `$2` that `$1` serves is served by: how many of those who share, itself among
-/// them. One that has not said what it serves (it has only begun, or its build does not say) counts as
-/// serving all of them.
+/// Who shares (`sharing`), which of them serves what (`served`), and how many serve each unit (`sharer`).
+/// One that has not said what it serves (it has only begun, or its build does not say) counts as serving
+/// everything. A share counts each unit for as much as one divided by those who serve it; a little less
+/// than the sum, because thirds and sixths do not add up to what they should.
 const SHARERS: &str = "
-    WITH other AS (
-        SELECT l.serves FROM incarnation i JOIN lease l ON l.incarnation = i.id
-        WHERE i.ended_at IS NULL AND NOT l.draining AND i.id <> $1),
-    said AS (SELECT s.name, count(*) AS by FROM other o, unnest(o.serves) AS s (name) GROUP BY s.name),
-    unsaid AS (SELECT count(*) AS by FROM other WHERE serves IS NULL),
-    sharer AS (
-        SELECT k.name, 1 + unsaid.by + coalesce(said.by, 0) AS by
-        FROM unsaid, unnest($2) AS k (name) LEFT JOIN said ON said.name = k.name),
-    everybody AS (SELECT 1 + count(*) AS by FROM other)";
+    WITH sharing AS (
+        SELECT i.id, l.serves FROM incarnation i JOIN lease l ON l.incarnation = i.id
+        WHERE i.ended_at IS NULL AND NOT l.draining),
+    unsaid AS (SELECT count(*) AS by FROM sharing WHERE serves IS NULL),
+    served AS (SELECT s.id, k.name FROM sharing s, unnest(s.serves) AS k (name)),
+    sharer AS (SELECT name, count(*) + (SELECT by FROM unsaid) AS by FROM served GROUP BY name),
+    share AS (
+        SELECT v.id, ceil(sum(1.0 / s.by) - 0.000001)::bigint AS fair
+        FROM served v JOIN sharer s ON s.name = v.name GROUP BY v.id),
+    everybody AS (SELECT count(*) AS by FROM sharing)";
 
 /// Takes what nobody owns, up to a fair share, and gives back what is beyond it. A unit that is given
 /// back is taken by another with its next heartbeat.
 ///
-/// The fair share counts a unit for as much as one divided by those who serve it. What not everybody
-/// serves comes first, also beyond the share, and what most serve is given back first: so a unit that
-/// anybody serves is owned, however the configurations differ.
+/// What not everybody serves is taken also beyond the share, and only that is given back which somebody
+/// serves who has room for it: so what anybody serves is owned, however the configurations differ. Then an
+/// instance may stay beyond its share.
 pub(super) async fn take_part(
     tx: &Tx<'_>,
     incarnation: IncarnationId,
@@ -48,6 +50,7 @@ pub(super) async fn take_part(
         give_up_all(tx, incarnation, now).await?;
         return serves_nothing(tx, incarnation).await;
     }
+    // Whoever ends this run meanwhile holds its lease and waits for it: the database finds out in a second.
     tx.execute(
         "UPDATE lease SET serves = $2 WHERE incarnation = $1 AND serves IS DISTINCT FROM $2",
         params![own, serves],
@@ -59,15 +62,15 @@ pub(super) async fn take_part(
         params![own, serves, micros],
     )
     .await?;
-    // A little less than the sum: thirds and sixths do not add up to what they should.
     let row = tx
         .row(
             &format!(
                 "{SHARERS}
                  SELECT (SELECT count(*) FROM unit WHERE owner = $1),
-                        (SELECT coalesce(ceil(sum(1.0 / by) - 0.000001), 0)::bigint FROM sharer),
+                        coalesce((SELECT fair FROM share WHERE id = $1), 0),
                         EXISTS (SELECT 1 FROM unit u JOIN sharer s ON s.name = u.name
-                                WHERE u.owner IS NULL AND s.by < (SELECT by FROM everybody))"
+                                WHERE u.owner IS NULL AND u.name = ANY($2)
+                                  AND s.by < (SELECT by FROM everybody))"
             ),
             params![own, serves],
         )
@@ -82,12 +85,18 @@ pub(super) async fn take_part(
     } else if owned > fair {
         tx.execute(
             &format!(
-                "{SHARERS}
-                 UPDATE unit SET owner = NULL, since = $4 WHERE name = ANY (ARRAY(
+                "{SHARERS},
+                 room AS (
+                    SELECT f.id FROM share f WHERE f.id <> $1
+                       AND f.fair > (SELECT count(*) FROM unit u WHERE u.owner = f.id))
+                 UPDATE unit SET owner = NULL, since = $3 WHERE name = ANY (ARRAY(
                      SELECT u.name FROM unit u JOIN sharer s ON s.name = u.name
-                     WHERE u.owner = $1 AND s.by > 1 ORDER BY s.by DESC, u.since DESC, u.name LIMIT $3))"
+                     WHERE u.owner = $1 AND (EXISTS (SELECT 1 FROM sharing WHERE serves IS NULL)
+                        OR EXISTS (SELECT 1 FROM served v JOIN room r ON r.id = v.id
+                                   WHERE v.name = u.name))
+                     ORDER BY s.by DESC, u.since DESC, u.name LIMIT $2))"
             ),
-            params![own, serves, owned - fair, micros],
+            params![own, owned - fair, micros],
         )
         .await?;
     }
@@ -111,7 +120,7 @@ async fn take(
                 "{SHARERS}
                  UPDATE unit SET owner = $1, term = term + 1, since = $4 WHERE name = ANY (ARRAY(
                      SELECT u.name FROM unit u JOIN sharer s ON s.name = u.name
-                     WHERE u.owner IS NULL AND {which} ORDER BY s.by, u.since, u.name LIMIT $3
+                     WHERE u.owner IS NULL AND u.name = ANY($2) AND {which} ORDER BY s.by, u.since, u.name LIMIT $3
                      FOR UPDATE OF u SKIP LOCKED))"
             ),
             params![own, serves, most, micros],

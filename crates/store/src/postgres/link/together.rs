@@ -91,8 +91,11 @@ impl Inner {
         let items = Rc::new(items);
         let error = match self.slice(&items, 0..items.len(), &verb).await {
             Ok(done) => {
-                // Nobody may wait for it any more.
-                done.into_iter().zip(answers).for_each(|(done, to)| drop(to.send(Ok(done))));
+                let mut done = done.into_iter();
+                for answer in answers {
+                    // Nobody may wait for it any more.
+                    let _ = answer.send(done.next().ok_or_else(unanswered));
+                }
                 return;
             }
             Err(error) => error,
@@ -126,7 +129,7 @@ impl Inner {
             Some(items) => verb(tx, items).await,
             None => Ok(Vec::new()),
         };
-        self.verb(Mode::Write, &act).await
+        self.verb(Mode::Write, act).await
     }
 }
 

@@ -29,30 +29,27 @@ pub(super) async fn settle_all(
     told: &[Told],
     bodies: Bodies,
 ) -> Result<Vec<Vec<Recorded>>> {
-    let mut answers = Vec::with_capacity(told.len());
-    // Their rules differ only where a configuration was just read.
-    for told in told.chunk_by(|one, next| one.1 == next.1) {
-        let Some((first, rules, _)) = told.first() else { continue };
-        let now = told.iter().map(|(now, ..)| *now).max().unwrap_or(*first);
-        let outcomes: Vec<&Settled> = told.iter().flat_map(|(_, _, outcomes)| outcomes).collect();
-        // In the order of the outcomes, without those of deliveries that are gone.
-        let mut recorded = settle(tx, now, *rules, &outcomes, bodies).await?.into_iter().peekable();
-        answers.extend(told.iter().map(|(_, _, outcomes)| {
-            let of = |outcome: &Settled| recorded.next_if(|r| r.delivery == outcome.delivery);
-            outcomes.iter().filter_map(of).collect()
-        }));
-    }
-    Ok(answers)
+    let Some(now) = told.iter().map(|(now, ..)| *now).max() else { return Ok(Vec::new()) };
+    let outcomes: Vec<(&Settled, Settle)> = told
+        .iter()
+        .flat_map(|(_, rules, outcomes)| outcomes.iter().map(|outcome| (outcome, *rules)))
+        .collect();
+    // In the order of the outcomes, without those of deliveries that are gone.
+    let mut recorded = settle(tx, now, &outcomes, bodies).await?.into_iter().peekable();
+    let answer = |outcomes: &Vec<Settled>| {
+        let of = |outcome: &Settled| recorded.next_if(|r| r.delivery == outcome.delivery);
+        outcomes.iter().filter_map(of).collect()
+    };
+    Ok(told.iter().map(|(_, _, outcomes)| outcomes).map(answer).collect())
 }
 
 async fn settle(
     tx: &Tx<'_>,
     now: Timestamp,
-    settle: Settle,
-    outcomes: &[&Settled],
+    outcomes: &[(&Settled, Settle)],
     bodies: Bodies,
 ) -> Result<Vec<Recorded>> {
-    let ids: Vec<&[u8]> = outcomes.iter().map(|o| o.delivery.as_bytes().as_slice()).collect();
+    let ids: Vec<&[u8]> = outcomes.iter().map(|(o, _)| o.delivery.as_bytes().as_slice()).collect();
     let rows = tx
         .rows("SELECT widget, room, sender, id, seq FROM delivery WHERE id = ANY($1)", params![ids])
         .await?;
@@ -64,15 +61,15 @@ async fn settle(
     step.load(tx, &seqs.values().copied().collect::<Vec<_>>()).await?;
     let attempts: Vec<(i64, u32)> = outcomes
         .iter()
-        .filter_map(|outcome| Some((*seqs.get(&outcome.delivery)?, outcome.attempt)))
+        .filter_map(|(outcome, _)| Some((*seqs.get(&outcome.delivery)?, outcome.attempt)))
         .collect();
     step.load_attempts(tx, &attempts).await?;
     let mut answers = Answers::of(tx, now, &step, &seqs, outcomes).await?;
     let mut told = Vec::new();
-    for (place, outcome) in outcomes.iter().enumerate() {
+    for (place, (outcome, rules)) in outcomes.iter().enumerate() {
         let known = seqs.get(&outcome.delivery).filter(|seq| step.rows.contains_key(seq));
         if let Some(seq) = known {
-            told.push(record(&mut step, settle, *seq, place, outcome, &mut answers)?);
+            told.push(record(&mut step, *rules, *seq, place, outcome, &mut answers)?);
         }
     }
     step.commit(tx, &lanes).await?;
@@ -147,13 +144,13 @@ impl Answers {
         now: Timestamp,
         step: &Step,
         seqs: &HashMap<DeliveryId, i64>,
-        outcomes: &[&Settled],
+        outcomes: &[(&Settled, Settle)],
     ) -> Result<Self> {
         let mut answers =
             Self { foreign: HashSet::new(), uuids: HashMap::new(), messages: HashMap::new() };
         let (mut places, mut of, mut widgets) = (Vec::new(), Vec::new(), Vec::new());
         let (mut messages, mut uuids) = (Vec::new(), Vec::new());
-        for (place, outcome) in outcomes.iter().enumerate() {
+        for (place, (outcome, _)) in outcomes.iter().enumerate() {
             let row = seqs.get(&outcome.delivery).and_then(|seq| step.rows.get(seq));
             if let (Some(row), Next::Delivered { message, uuid, .. }) = (row, &outcome.next) {
                 places.push(i64::try_from(place).unwrap_or(i64::MAX));
