@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
@@ -347,13 +348,22 @@ fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    keep_plans(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch(CACHE)?;
     Ok(connection)
 }
 
+/// A plan does not depend on the values that are bound. Else SQLite compiles a statement anew each time it
+/// is given another value for what the plan once looked at, and that takes longer than to run it.
+fn keep_plans(connection: &Connection) -> Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 pub(super) fn configure(connection: &Connection) -> Result<()> {
     connection.busy_timeout(BUSY)?;
+    keep_plans(connection)?;
     connection.set_prepared_statement_cache_capacity(256);
     // FULL: with NORMAL a power cut may roll a `sending` mark back, and the message would go out
     // twice.

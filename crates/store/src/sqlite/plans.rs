@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_executor::block_on;
 use imbabot_bot::{BotName, DeliveryId, MemoryWrite, Policy, RoomChange, Seen, WidgetName};
 use imbabot_core::{Room, RoomId, Timestamp};
+use rusqlite::StatementStatus;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
 use super::link::Link;
@@ -34,6 +35,8 @@ const ALIASES: [&str; 6] = ["a", "d", "e", "i", "l", "n"];
 struct Workload {
     store: SqliteStore,
     seen: Arc<Mutex<BTreeSet<String>>>,
+    /// Those that were compiled again before they ran.
+    anew: Arc<Mutex<BTreeSet<String>>>,
     now: Timestamp,
     turn: u64,
 }
@@ -53,7 +56,7 @@ impl Workload {
         let now = Timestamp::from_seconds(1_772_323_200);
         block_on(store.begin(now, "1", RULES)).unwrap();
         block_on(store.adopt_bots(now, &[bot()])).unwrap();
-        Self { store, seen, now, turn: 0 }
+        Self { store, seen, anew: Arc::default(), now, turn: 0 }
     }
 
     fn on_connection<T>(&self, act: impl FnOnce(&mut rusqlite::Connection) -> T) -> T {
@@ -63,9 +66,12 @@ impl Workload {
 
     /// From here on every statement is noted.
     fn listen(&self) {
-        let seen = Arc::clone(&self.seen);
+        let (seen, anew) = (Arc::clone(&self.seen), Arc::clone(&self.anew));
         let note = move |event: TraceEvent<'_>| {
             if let TraceEvent::Stmt(statement, _) = event {
+                if statement.get_status(StatementStatus::RePrepare) > 0 {
+                    anew.lock().unwrap().insert(statement.sql().into_owned());
+                }
                 seen.lock().unwrap().insert(statement.sql().into_owned());
             }
         };
@@ -285,4 +291,13 @@ fn in_a_full_store_whose_statistics_are_known_it_still_does() {
     work.listen();
     (0..12).for_each(|_| work.round());
     assert_by_index(&work.plans());
+}
+
+#[test]
+fn no_statement_is_compiled_again_for_other_values() {
+    let mut work = Workload::new();
+    work.listen();
+    (0..12).for_each(|_| work.round());
+    let anew = work.anew.lock().unwrap();
+    assert!(anew.is_empty(), "{}", anew.iter().cloned().collect::<Vec<_>>().join("\n"));
 }

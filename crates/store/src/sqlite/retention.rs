@@ -109,13 +109,19 @@ fn compact(tx: &Connection, now: Timestamp, bound: i64, limit: i64) -> Result<us
     old.retain(|one| !one.id.ends_with(MANUAL));
     old.sort_by(|a, b| (&a.schedule, a.at).cmp(&(&b.schedule, b.at)));
     let mut runs: Vec<RangeRecord> = Vec::new();
+    // What the ledger has of one schedule is read once for all of its occurrences.
+    let mut earlier: Option<Earlier> = None;
     for one in old {
+        let earlier = match &mut earlier {
+            Some(earlier) if earlier.schedule == one.schedule => earlier,
+            other => other.insert(Earlier::of(tx, &one.schedule)?),
+        };
         let (schedule, outcome, at) = (one.schedule, one.outcome, Timestamp::from_micros(one.at));
         let reason = one.reason.unwrap_or_else(|| "retention".into());
         match runs.last_mut() {
             Some(run)
                 if (&run.schedule, run.outcome, &run.reason) == (&schedule, outcome, &reason)
-                    && !anything_between(tx, &schedule, run.to, at)? =>
+                    && !earlier.anything_between(tx, run.to, at)? =>
             {
                 run.to = at;
                 run.count += 1;
@@ -129,20 +135,35 @@ fn compact(tx: &Connection, now: Timestamp, bound: i64, limit: i64) -> Result<us
     Ok(gone)
 }
 
-fn anything_between(tx: &Connection, key: &str, from: Timestamp, to: Timestamp) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM occurrence
-                 WHERE schedule = ?1 AND nominal_at > ?2 AND nominal_at < ?3
-                   AND id NOT LIKE '%!manual')
-             OR EXISTS (SELECT 1 FROM ledger
-                 WHERE id = ?1 AND kind = 'range'
-                   AND body ->> 'from' > ?4 AND body ->> 'from' < ?5)",
-        )?
-        .query_row(
-            params![key, from.as_micros(), to.as_micros(), from.to_string(), to.to_string()],
-            |row| row.get(0),
-        )?)
+/// The runs that a schedule has already.
+struct Earlier {
+    schedule: String,
+    begins: Vec<Timestamp>,
+}
+
+impl Earlier {
+    fn of(tx: &Connection, schedule: &str) -> Result<Self> {
+        let begins = tx
+            .prepare_cached("SELECT body ->> 'from' FROM ledger WHERE id = ?1 AND kind = 'range'")?
+            .query_and_then([schedule], |row| journal::parsed(row, 0))?
+            .collect::<Result<_>>()?;
+        Ok(Self { schedule: schedule.to_owned(), begins })
+    }
+
+    fn anything_between(&self, tx: &Connection, from: Timestamp, to: Timestamp) -> Result<bool> {
+        if self.begins.iter().any(|begin| from < *begin && *begin < to) {
+            return Ok(true);
+        }
+        Ok(tx
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM occurrence
+                     WHERE schedule = ?1 AND nominal_at > ?2 AND nominal_at < ?3
+                       AND id NOT LIKE '%!manual')",
+            )?
+            .query_row(params![self.schedule, from.as_micros(), to.as_micros()], |row| {
+                row.get(0)
+            })?)
+    }
 }
 
 /// A run that goes on where an earlier one of its kind ended takes that one's place: a schedule that
@@ -161,7 +182,7 @@ fn continued(tx: &Connection, run: RangeRecord) -> Result<RangeRecord> {
         .optional()?;
     let Some((seq, body)) = last else { return Ok(run) };
     let earlier: RangeRecord = journal::from_json(&body)?;
-    if anything_between(tx, &run.schedule, earlier.to, run.from)? {
+    if Earlier::of(tx, &run.schedule)?.anything_between(tx, earlier.to, run.from)? {
         return Ok(run);
     }
     tx.prepare_cached("DELETE FROM ledger WHERE seq = ?1")?.execute([seq])?;
