@@ -400,7 +400,7 @@ fn an_upgrade_that_waits_for_a_dump_keeps_nobody_from_saying_that_he_lives() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let other = Hand::new(&database.url, &schema);
-        other.run("SET lock_timeout = '3s'; UPDATE lease SET heartbeat_at = heartbeat_at");
+        other.run("SET lock_timeout = '4s'; UPDATE lease SET heartbeat_at = heartbeat_at");
         dump.run("COMMIT");
         upgrade.join().unwrap().unwrap();
     });

@@ -125,11 +125,8 @@ impl Begins {
                  LOCK TABLE ledger_door IN ROW EXCLUSIVE MODE"
             ),
             read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}"),
-            // Whoever waits for a whole table has everybody who comes later wait behind it: a dump that
-            // takes its time must not cost others their lease.
             make: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO \"{schema}\"; \
-                 SET LOCAL lock_timeout = '1s'"
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO \"{schema}\""
             ),
             mark: format!(
                 "INSERT INTO \"{schema}\".mark (link, slot, n) VALUES ($1, $2, $3)

@@ -18,6 +18,11 @@ const STEPS: &[&str] = &[
 /// run side by side while they are exchanged, if the step only added.
 const COMPATIBLE_FROM: i64 = 1;
 
+/// Whoever waits for a whole table has everybody who comes later wait behind it: a dump that takes its time
+/// must not cost others their lease. Longer than the second after which the server ends a vacuum that is in
+/// the way.
+const PATIENCE: &str = "SET LOCAL lock_timeout = '2s'";
+
 /// For the lock under which tables are made: nobody else's number.
 const LOCK: i64 = 0x696d_6261_626f_7400;
 
@@ -56,6 +61,7 @@ pub(super) async fn migrate(tx: &Tx<'_>, schema: &str, role: Role) -> Result<()>
     }
     // Held until the transaction ends, wherever a pooler puts us.
     tx.row("SELECT pg_advisory_xact_lock($1) IS NULL", params![LOCK]).await?;
+    tx.batch(PATIENCE).await?;
     let there = tx.maybe("SELECT 1 FROM pg_namespace WHERE nspname = $1", params![schema]).await?;
     if there.is_none() {
         tx.batch(&format!("CREATE SCHEMA \"{schema}\"")).await?;

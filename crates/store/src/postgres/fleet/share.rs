@@ -86,17 +86,23 @@ pub(super) async fn take_part(
         tx.execute(
             &format!(
                 "{SHARERS},
+                 has AS (SELECT owner AS id, count(*) AS units FROM unit GROUP BY owner),
                  room AS (
-                    SELECT f.id FROM share f WHERE f.id <> $1
-                       AND f.fair > (SELECT count(*) FROM unit u WHERE u.owner = f.id))
-                 UPDATE unit SET owner = NULL, since = $3 WHERE name = ANY (ARRAY(
+                    SELECT g.id, g.serves IS NULL AS unsaid,
+                           coalesce(f.fair, ceil(cardinality($2) / e.by::numeric))
+                               - coalesce(h.units, 0) AS places
+                    FROM sharing g CROSS JOIN everybody e
+                         LEFT JOIN share f ON f.id = g.id LEFT JOIN has h ON h.id = g.id
+                    WHERE g.id <> $1)
+                 UPDATE unit SET owner = NULL, since = $4 WHERE name = ANY (ARRAY(
                      SELECT u.name FROM unit u JOIN sharer s ON s.name = u.name
-                     WHERE u.owner = $1 AND (EXISTS (SELECT 1 FROM sharing WHERE serves IS NULL)
-                        OR EXISTS (SELECT 1 FROM served v JOIN room r ON r.id = v.id
-                                   WHERE v.name = u.name))
-                     ORDER BY s.by DESC, u.since DESC, u.name LIMIT $2))"
+                     WHERE u.owner = $1 AND EXISTS (
+                         SELECT 1 FROM room r WHERE r.places > 0 AND (r.unsaid OR EXISTS (
+                             SELECT 1 FROM served v WHERE v.id = r.id AND v.name = u.name)))
+                     ORDER BY s.by DESC, u.since DESC, u.name
+                     LIMIT least($3, (SELECT sum(places) FROM room WHERE places > 0))))"
             ),
-            params![own, owned - fair, micros],
+            params![own, serves, owned - fair, micros],
         )
         .await?;
     }
