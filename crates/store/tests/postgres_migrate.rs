@@ -397,7 +397,7 @@ fn an_upgrade_that_waits_for_a_dump_keeps_nobody_from_saying_that_he_lives() {
                      WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
         while dump.ask(waits).unwrap() == "0" {
             assert!(!upgrade.is_finished(), "it did not wait");
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            dump.run("SELECT pg_sleep(0.005)");
         }
         let other = Hand::new(&database.url, &schema);
         other.run("SET lock_timeout = '4s'; UPDATE lease SET heartbeat_at = heartbeat_at");

@@ -495,7 +495,7 @@ fn outcomes_that_come_while_others_are_written_are_written_together() {
                      WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
         while !other.sees(waits) {
             assert!(!told.is_finished(), "nobody waited");
-            std::thread::sleep(Duration::from_millis(5));
+            assert!(other.sees("SELECT pg_sleep(0.005)"));
         }
         other.end("ROLLBACK");
         told.join().unwrap()
