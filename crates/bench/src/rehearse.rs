@@ -69,7 +69,8 @@ fn switched_on(sample: &str) -> String {
     let mut text = String::new();
     for line in sample.lines() {
         let line = match line.strip_prefix('#') {
-            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
+            // The first line speaks to editors.
+            Some(rest) if !rest.is_empty() && !rest.starts_with([' ', ':']) => rest,
             _ => line,
         };
         text.push_str(line);
