@@ -32,23 +32,6 @@ fn request(incarnation: IncarnationId, seconds: i64) -> ClaimRequest {
     ClaimRequest { now: at(seconds), incarnation, widgets: vec![widget()], only: None }
 }
 
-/// Waits until so many of our statements wait for a lock in this schema's tables.
-fn until_waiting(hand: &Hand, count: usize) {
-    let watch = format!(
-        "SELECT count(*)::text FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-         WHERE NOT l.granted AND a.application_name = 'imbabot'
-           AND ({} = ANY(pg_blocking_pids(l.pid)))",
-        hand.ask("SELECT pg_backend_pid()::text").unwrap()
-    );
-    for _ in 0..400 {
-        if hand.ask(&watch).unwrap().parse::<usize>().unwrap() >= count {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("nobody waits");
-}
-
 #[test]
 fn what_a_run_that_ended_by_itself_left_sending_does_not_stay_so() {
     let Some(database) = database() else { return };
@@ -73,7 +56,7 @@ fn a_visitors_lines_are_noticed_beside_our_own_that_are_not_committed_yet() {
     hand.run("BEGIN; LOCK TABLE stoppage IN SHARE MODE");
     let beginning = Arc::clone(&one);
     let begun = thread::spawn(move || block_on(beginning.begin(at(0), "1", RULES)).unwrap());
-    until_waiting(&hand, 1);
+    hand.until_waited_for();
     // The line of the run has its number.
     block_on(one.changed_by_another()).unwrap();
     hand.run("COMMIT");
@@ -140,7 +123,7 @@ fn what_waits_for_a_lock_does_not_cost_an_instance_its_lease() {
             })
         })
         .collect();
-    until_waiting(&hand, 1);
+    hand.until_waited_for();
     thread::sleep(Duration::from_millis(200));
     let begun = Instant::now();
     block_on(one.heartbeat(run, &[], RULES)).unwrap();
@@ -225,7 +208,7 @@ fn very_many_lanes_that_a_pause_held_go_again_and_very_many_messages_are_cancell
     hand.run("BEGIN; SELECT 1 FROM lane WHERE room = 2000 FOR UPDATE");
     let resumed =
         thread::spawn(move || block_on(two.pause(at(2), &PauseScope::All, false)).unwrap());
-    until_waiting(&hand, 1);
+    hand.until_waited_for();
     let other = Hand::new(&database.url, &hand.schema);
     let held = "SELECT count(*)::text FROM lane WHERE ready_at IS NULL";
     assert_eq!(other.ask(held).unwrap(), "2000", "the first ones go already");

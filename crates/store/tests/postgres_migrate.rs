@@ -389,16 +389,11 @@ fn an_upgrade_that_waits_for_a_dump_keeps_nobody_from_saying_that_he_lives() {
     let back = "ALTER TABLE lease DROP COLUMN serves; UPDATE edition SET version = 2";
     let dump = Hand::new(&database.url, &schema);
     dump.run(back);
-    dump.run("BEGIN; LOCK TABLE lease IN ACCESS SHARE MODE");
+    dump.begin("LOCK TABLE lease IN ACCESS SHARE MODE");
     std::thread::scope(|scope| {
         let open = || database.open_as(Role::Daemon, &schema, Bodies::Full, LEASE).map(drop);
         let upgrade = scope.spawn(open);
-        let waits = "SELECT count(*)::text FROM pg_locks l
-                     WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
-        while dump.ask(waits).unwrap() == "0" {
-            assert!(!upgrade.is_finished(), "it did not wait");
-            dump.run("SELECT pg_sleep(0.005)");
-        }
+        dump.until_waited_for();
         let other = Hand::new(&database.url, &schema);
         other.run("SET lock_timeout = '4s'; UPDATE lease SET heartbeat_at = heartbeat_at");
         dump.run("COMMIT");

@@ -21,8 +21,7 @@ use imbabot_store::{
     Fleet, IncarnationId, Lifecycle, NewDelivery, Next, Outbox, PostgresStore, Recorded, Settle,
     Settled, Standing, Unit, WidgetClaim,
 };
-use postgres_support::{Database, database};
-use tokio_postgres::NoTls;
+use postgres_support::{Database, Hand, database};
 
 const RULES: Settle = Settle {
     wait: Duration::from_secs(60),
@@ -301,37 +300,16 @@ fn a_clock_that_lags_behind_another_instance_breaks_no_rate() {
 }
 
 /// Another transaction, which stays open until it is told to end.
-struct Other {
-    runtime: tokio::runtime::Runtime,
-    client: tokio_postgres::Client,
-}
-
-impl Other {
-    fn begin(database: &Database, schema: &str, sql: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
-            tokio::spawn(connection);
-            let sql = format!("BEGIN; SET LOCAL search_path TO \"{schema}\"; {sql}");
-            client.batch_execute(&sql).await.unwrap();
-            client
-        });
-        Self { runtime, client }
-    }
-
-    fn sees(&self, sql: &str) -> bool {
-        !self.runtime.block_on(self.client.query(sql, &[])).unwrap().is_empty()
-    }
-
-    fn end(self, how: &str) {
-        self.runtime.block_on(self.client.batch_execute(how)).unwrap();
-    }
+fn other(database: &Database, schema: &str, sql: &str) -> Hand {
+    let hand = Hand::new(&database.url, schema);
+    hand.begin(sql);
+    hand
 }
 
 fn while_locked<T>(database: &Database, schema: &str, lock: &str, then: impl FnOnce() -> T) -> T {
-    let other = Other::begin(database, schema, lock);
+    let other = other(database, schema, lock);
     let value = then();
-    other.end("ROLLBACK");
+    other.run("ROLLBACK");
     value
 }
 
@@ -409,12 +387,12 @@ fn a_claim_waits_for_a_pause_that_is_being_committed() {
         let waits = "SELECT 1 FROM pg_locks l JOIN pg_namespace n ON n.nspname = current_schema()
                      JOIN pg_class c ON c.relnamespace = n.oid AND c.oid = l.relation
                      WHERE c.relname = 'stoppage' AND NOT l.granted";
-        let other = Other::begin(database, &schema, pause);
+        let other = other(database, &schema, pause);
         let claim = scope.spawn(|| first.claim(at_ms(1), &["w"], 9));
-        while !claim.is_finished() && !other.sees(waits) {
+        while !claim.is_finished() && other.ask(waits).is_none() {
             std::thread::yield_now();
         }
-        other.end("COMMIT");
+        other.run("COMMIT");
         claim.join().unwrap()
     });
     assert_eq!(claimed, Claimed::default(), "it holds from the moment it is committed");
@@ -487,17 +465,11 @@ fn outcomes_that_come_while_others_are_written_are_written_together() {
     let Some(database) = database() else { return };
     let (first, _, schema) = two(database);
     let claimed = claimed_in(&first, 100);
-    let lock = "SELECT 1 FROM lane FOR UPDATE";
-    let other = Other::begin(database, &schema, lock);
+    let hand = other(database, &schema, "SELECT 1 FROM lane FOR UPDATE");
     let told = std::thread::scope(|scope| {
         let told = scope.spawn(|| settle_each(&first, &claimed));
-        let waits = "SELECT 1 FROM pg_locks l
-                     WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
-        while !other.sees(waits) {
-            assert!(!told.is_finished(), "nobody waited");
-            assert!(other.sees("SELECT pg_sleep(0.005)"));
-        }
-        other.end("ROLLBACK");
+        hand.until_waited_for();
+        hand.run("ROLLBACK");
         told.join().unwrap()
     });
     for (told, claimed) in told.into_iter().zip(&claimed) {
@@ -505,10 +477,8 @@ fn outcomes_that_come_while_others_are_written_are_written_together() {
         assert_eq!(told.len(), 1);
         assert_eq!((told[0].delivery, told[0].state), (claimed.id, DeliveryState::Delivered));
     }
-    let other = Other::begin(database, &schema, "SELECT 1");
     let few = "SELECT 1 FROM delivery HAVING count(*) = 100 AND count(DISTINCT xmin::text) <= 4";
-    assert!(other.sees(few), "a hundred outcomes took more than four commits");
-    other.end("ROLLBACK");
+    assert!(hand.ask(few).is_some(), "a hundred outcomes took more than four commits");
 }
 
 #[test]
@@ -517,7 +487,7 @@ fn an_outcome_that_cannot_be_recorded_takes_no_other_with_it() {
     let (first, _, schema) = two(database);
     let claimed = claimed_in(&first, 30);
     let odd = "UPDATE delivery SET policy = 'odd' WHERE room = 15";
-    Other::begin(database, &schema, odd).end("COMMIT");
+    Hand::new(&database.url, &schema).run(odd);
     for (told, claimed) in settle_each(&first, &claimed).into_iter().zip(&claimed) {
         if claimed.room.0 == 15 {
             assert_eq!(*told.unwrap_err().kind(), ErrorKind::Undecodable);

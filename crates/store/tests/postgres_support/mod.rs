@@ -123,6 +123,26 @@ impl Hand {
         })
     }
 
+    /// Begins a transaction, which does this and stays open.
+    pub(crate) fn begin(&self, sql: &str) {
+        self.run(&format!("BEGIN; {sql}"));
+    }
+
+    /// Waits until a statement of ours waits for a lock that this hand holds.
+    pub(crate) fn until_waited_for(&self) {
+        let watch = "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                     WHERE NOT l.granted AND a.application_name = 'imbabot'
+                       AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))";
+        for _ in 0..400 {
+            if self.ask(watch).is_some() {
+                return;
+            }
+            // Within a transaction who is connected would stay what it was at the first look.
+            self.run("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()");
+        }
+        panic!("nobody waits");
+    }
+
     /// Keeps every table as it is now, for [`Hand::put_back`].
     pub(crate) fn keep(&self) {
         for table in self.tables() {
