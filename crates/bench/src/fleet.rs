@@ -84,9 +84,7 @@ impl Instance {
         }
         private(&folder.path().join("widgets.toml"), &sites)?;
         private(&folder.path().join("imbabot.toml"), &text)?;
-        let mut command = Command::new(binary);
-        // Each run says by itself which store it is about.
-        command.env_remove("IMBABOT_DATABASE_URL");
+        let mut command = program(binary);
         command.arg("run").arg("--config").arg(folder.path().join("imbabot.toml"));
         Ok(Self { child: command.spawn()?, folder })
     }
@@ -96,8 +94,7 @@ impl Instance {
     }
 
     fn verb(&self, binary: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut command = Command::new(binary);
-        command.env_remove("IMBABOT_DATABASE_URL");
+        let mut command = program(binary);
         command.args(arguments).arg("--config").arg(self.config()).stdout(Stdio::null());
         let status = command.status()?;
         anyhow::ensure!(status.success(), "{arguments:?} ended with {status}");
@@ -110,6 +107,13 @@ impl Instance {
         self.child.wait()?;
         Ok(())
     }
+}
+
+/// The program; its configuration says which store it is about, and not our environment.
+fn program(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.env_remove("IMBABOT_DATABASE_URL");
+    command
 }
 
 fn private(path: &Path, text: &str) -> anyhow::Result<()> {
